@@ -1,0 +1,254 @@
+#include "os/log.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <ctime>
+
+namespace bladepsgi::os {
+
+namespace {
+
+constexpr char kMagic = '\x1e';
+enum class FrameKind : char { Text = 'T', Ready = 'R' };
+constexpr char kMore = 1;  // flag: the next frame continues this message
+
+struct FrameHeader {
+  char magic = kMagic;
+  FrameKind kind = FrameKind::Text;
+  Severity severity = Severity::Log;
+  char flags = 0;
+  std::uint32_t size = 0;
+};
+
+static_assert(sizeof(FrameHeader) == 8);
+
+constexpr std::size_t kMaxPayload = PIPE_BUF - sizeof(FrameHeader);
+
+// A frame is one write(2). Errors have nowhere to go: the overseer has died, and this process is about to.
+void write_frame(int fd, FrameHeader header, std::string_view payload) noexcept {
+  std::array<char, PIPE_BUF> frame;
+  header.size = static_cast<std::uint32_t>(payload.size());
+  std::memcpy(frame.data(), &header, sizeof header);
+  std::memcpy(frame.data() + sizeof header, payload.data(), payload.size());
+  while (::write(fd, frame.data(), sizeof header + payload.size()) < 0 && errno == EINTR) {
+  }
+}
+
+}  // namespace
+
+void LogChannel::text(Severity severity, std::string_view text) const noexcept {
+  const int saved = errno;
+  if (fd_ < 0) {
+    [[maybe_unused]] ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
+    written = ::write(STDERR_FILENO, "\n", 1);
+  } else {
+    do {
+      const std::string_view piece = text.substr(0, kMaxPayload);
+      text.remove_prefix(piece.size());
+      write_frame(fd_, {.severity = severity, .flags = text.empty() ? '\0' : kMore}, piece);
+    } while (!text.empty());
+  }
+  errno = saved;
+}
+
+void LogChannel::ready(pid_t pid) const noexcept {
+  if (fd_ < 0) return;
+  std::array<char, sizeof pid> payload{};
+  std::memcpy(payload.data(), &pid, sizeof pid);
+  write_frame(fd_, {.kind = FrameKind::Ready}, {payload.data(), payload.size()});
+}
+
+bool LogFrames::feed(std::string_view bytes, const Handler& handler) {
+  held_.append(bytes);
+  std::string_view rest = held_;
+  bool sound = true;
+  while (rest.size() >= sizeof(FrameHeader)) {
+    FrameHeader header;
+    std::memcpy(&header, rest.data(), sizeof header);
+    if (header.magic != kMagic || header.size > kMaxPayload || header.severity > Severity::Panic) {
+      sound = false;
+      rest = {};
+      text_.clear();
+      break;
+    }
+    if (rest.size() < sizeof header + header.size) break;
+    const std::string_view payload = rest.substr(sizeof header, header.size);
+    rest.remove_prefix(sizeof header + header.size);
+    if (header.kind == FrameKind::Ready) {
+      pid_t pid = 0;
+      if (payload.size() == sizeof pid) {
+        std::memcpy(&pid, payload.data(), sizeof pid);
+        handler.on_ready(pid);
+      }
+      continue;
+    }
+    text_.append(payload);
+    constexpr std::size_t most =
+        std::size_t{4} * 1024 * 1024;  // a message without end must not fill our memory
+    if ((header.flags & kMore) != 0 && text_.size() < most) continue;
+    handler.on_text(header.severity, text_);
+    text_.clear();
+  }
+  held_.erase(0, held_.size() - rest.size());
+  return sound;
+}
+
+void LineSplitter::feed(std::string_view bytes,
+                        const std::function<void(std::string_view)>& on_line) {
+  while (!bytes.empty()) {
+    const std::size_t end = bytes.find('\n');
+    const std::string_view piece = bytes.substr(0, end);
+    if (held_.empty() && end != std::string_view::npos && piece.size() <= kMaxLine) {
+      on_line(piece);
+    } else {
+      held_.append(piece);
+      std::string_view line = held_;
+      while (line.size() > kMaxLine) {
+        on_line(line.substr(0, kMaxLine));
+        line.remove_prefix(kMaxLine);
+      }
+      if (end != std::string_view::npos) {
+        on_line(line);
+        line = {};
+      }
+      held_.erase(0, held_.size() - line.size());
+    }
+    if (end == std::string_view::npos) return;
+    bytes.remove_prefix(end + 1);
+  }
+}
+
+void LineSplitter::finish(const std::function<void(std::string_view)>& on_line) {
+  if (!held_.empty()) on_line(held_);
+  held_.clear();
+}
+
+LogWriter::LogWriter(int fd) : fd_(fd) {
+  struct stat info {};
+
+  if (::fstat(fd, &info) != 0) return;
+  // O_NONBLOCK belongs to the open file description, which the shell that started us shares; so one of our own. Files are
+  // never stuck, and sockets cannot be opened anew: there a write waits only after poll said that it would not.
+  if (S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode)) {
+    const std::string path = "/proc/self/fd/" + std::to_string(fd);
+    reopened_ = Fd(::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
+    if (reopened_.is_open()) fd_ = reopened_.get();
+  }
+}
+
+std::string LogWriter::prefix(Severity severity, std::string_view role, pid_t pid) {
+  const auto now = std::chrono::floor<std::chrono::milliseconds>(wall_clock_now());
+  const auto whole = std::chrono::floor<std::chrono::seconds>(now);
+  const std::time_t second = std::chrono::system_clock::to_time_t(whole);
+  if (second != stamped_second_) {
+    std::tm local{};
+    ::localtime_r(&second, &local);
+    stamp_ =
+        fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02}", local.tm_year + 1900, local.tm_mon + 1,
+                    local.tm_mday, local.tm_hour, local.tm_min, local.tm_sec);
+    stamped_second_ = second;
+  }
+  const auto milliseconds = (now - whole).count();
+  if (role.empty())
+    return fmt::format("{}.{:03} {}:  ", stamp_, milliseconds, severity_word(severity));
+  return fmt::format("{}.{:03} {}:  {}[{}]: ", stamp_, milliseconds, severity_word(severity), role,
+                     pid);
+}
+
+void LogWriter::write(Severity severity,
+                      std::string_view role,
+                      pid_t pid,
+                      std::string_view text,
+                      Origin origin) {
+  while (!text.empty() && text.back() == '\n')
+    text.remove_suffix(1);
+  const std::string head = prefix(severity, role, pid);
+  while (true) {
+    const std::size_t end = text.find('\n');
+    std::string line = head;
+    line += text.substr(0, end);
+    line += '\n';
+    put(std::move(line), origin);
+    if (end == std::string_view::npos) return;
+    text.remove_prefix(end + 1);
+  }
+}
+
+void LogWriter::put(std::string line, Origin origin) {
+  if (backlog_.empty()) {
+    std::string_view rest = line;
+    if (try_write(rest)) return;
+    backlog_bytes_ += rest.size();
+    backlog_.emplace_back(rest);
+    return;
+  }
+  if (origin == Origin::Application && backlog_bytes_ > kApplicationBacklog) {
+    ++dropped_;
+    return;
+  }
+  backlog_bytes_ += line.size();
+  backlog_.push_back(std::move(line));
+}
+
+bool LogWriter::try_write(std::string_view& bytes) {
+  while (!bytes.empty()) {
+    std::string_view piece = bytes;
+    if (!reopened_.is_open()) {
+      pollfd ready{.fd = fd_, .events = POLLOUT, .revents = 0};
+      if (::poll(&ready, 1, 0) == 0) return false;
+      piece = bytes.substr(0, PIPE_BUF);
+    }
+    const ssize_t written = ::write(fd_, piece.data(), piece.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      if (errno == EAGAIN) return false;
+      return true;  // disk full, reader gone: this line is lost, the server is not
+    }
+    bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return true;
+}
+
+void LogWriter::flush() {
+  while (!backlog_.empty()) {
+    std::string_view rest = backlog_.front();
+    const std::size_t before = rest.size();
+    const bool done = try_write(rest);
+    backlog_bytes_ -= done ? before : before - rest.size();
+    if (!done) {
+      backlog_.front().erase(0, before - rest.size());
+      return;
+    }
+    backlog_.pop_front();
+  }
+  if (dropped_ != 0) {
+    const std::size_t count = std::exchange(dropped_, 0);
+    write(Severity::Warning, {}, 0,
+          fmt::format("{} lines of the application were dropped while the log could not be written",
+                      count),
+          Origin::Own);
+  }
+}
+
+void LogWriter::drain(std::chrono::milliseconds limit) {
+  const Monotonic deadline = monotonic_now() + limit;
+  flush();
+  while (!backlog_.empty()) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - monotonic_now());
+    if (left.count() <= 0) return;
+    pollfd ready{.fd = fd_, .events = POLLOUT, .revents = 0};
+    ::poll(&ready, 1, static_cast<int>(left.count()));
+    flush();
+  }
+}
+
+}  // namespace bladepsgi::os

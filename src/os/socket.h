@@ -1,0 +1,106 @@
+// Sockets: UNIX listeners that appear only when somebody answers on them, and small messages between our own processes.
+#pragma once
+
+#include <sys/types.h>
+#include <sys/un.h>
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "os/fd.h"
+
+namespace bladepsgi::os {
+
+// A file of ours. Removed at the end, only by the process that created it and only while it is still the same file.
+class OwnedPath {
+ public:
+  OwnedPath() = default;
+  explicit OwnedPath(std::string path);  // the file exists
+  OwnedPath(const OwnedPath&) = delete;
+  OwnedPath& operator=(const OwnedPath&) = delete;
+  OwnedPath(OwnedPath&& other) noexcept;
+  OwnedPath& operator=(OwnedPath&& other) noexcept;
+
+  ~OwnedPath() { remove(); }
+
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+  // Moves the file, replacing what is there.
+  Result<void> rename_to(const std::string& path);
+  void remove() noexcept;
+
+ private:
+  std::string path_;
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
+  pid_t creator_ = 0;
+};
+
+struct SocketAccess {
+  mode_t mode = 0660;
+  std::optional<uid_t> owner;
+  std::optional<gid_t> group;
+};
+
+// A listening UNIX socket, non-blocking. It is bound under a temporary name in the same directory and listens there, so
+// that a start that fails never touches what works; publish() gives it its name.
+class UnixListener {
+ public:
+  // Refuses a path too long for sun_path, one that is not a socket, and one that something is accepting on.
+  static Result<UnixListener> create(const std::string& path,
+                                     int backlog,
+                                     const SocketAccess& access);
+
+  // Checks again that nothing is accepting on the path, then replaces what is there.
+  Result<void> publish();
+
+  void remove() noexcept { file_.remove(); }
+
+  [[nodiscard]] int fd() const { return fd_.get(); }
+
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+  [[nodiscard]] bool is_published() const { return is_published_; }
+
+ private:
+  UnixListener(std::string path, Fd fd, OwnedPath file)
+      : path_(std::move(path)), fd_(std::move(fd)), file_(std::move(file)) {}
+
+  std::string path_;  // as given
+  Fd fd_;
+  OwnedPath file_;
+  bool is_published_ = false;
+};
+
+// A connected pair of SOCK_SEQPACKET sockets, close-on-exec.
+[[nodiscard]] std::pair<Fd, Fd> make_message_pair();
+
+struct Pipe {
+  Fd read;
+  Fd write;
+};
+
+[[nodiscard]] Pipe make_pipe();
+void set_non_blocking(int fd);
+
+// The kernel's bound on the backlog of a listener; 0 when it cannot be read.
+[[nodiscard]] int backlog_limit();
+
+// One message with descriptors over a SOCK_SEQPACKET socket. Waits for room unless the socket is non-blocking.
+Result<void> send_message(int socket, Bytes message, std::span<const int> fds = {});
+
+struct Received {
+  std::size_t size = 0;  // 0: the other side has closed
+  std::vector<Fd> fds;
+};
+
+// Empty when the socket is non-blocking and nothing is there.
+Result<std::optional<Received>> receive_message(int socket, WritableBytes into);
+
+}  // namespace bladepsgi::os
