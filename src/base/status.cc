@@ -77,9 +77,9 @@ constexpr std::array kPhrases = {
     Phrase{511, "Network Authentication Required"},
 };
 
-#define BLADEPSGI_PAGE(title, sentence)                                                   \
-  "<!DOCTYPE html>\n<html lang=\"en\"><head><title>" title "</title></head>\n<body><h1>" \
-  title "</h1><p>" sentence "</p></body></html>\n"
+#define BLADEPSGI_PAGE(title, sentence)                                                        \
+  "<!DOCTYPE html>\n<html lang=\"en\"><head><title>" title "</title></head>\n<body><h1>" title \
+  "</h1><p>" sentence "</p></body></html>\n"
 
 constexpr std::string_view kHtml = "text/html; charset=utf-8";
 
@@ -88,12 +88,12 @@ constexpr std::array kCanned = {
                    BLADEPSGI_PAGE("400 Bad Request", "The request could not be understood.")},
     CannedResponse{408, kHtml,
                    BLADEPSGI_PAGE("408 Request Timeout", "The request took too long to arrive.")},
-    CannedResponse{413, kHtml,
-                   BLADEPSGI_PAGE("413 Content Too Large",
-                                  "The request is larger than this server accepts.")},
-    CannedResponse{414, kHtml,
-                   BLADEPSGI_PAGE("414 URI Too Long",
-                                  "The address is longer than this server accepts.")},
+    CannedResponse{
+        413, kHtml,
+        BLADEPSGI_PAGE("413 Content Too Large", "The request is larger than this server accepts.")},
+    CannedResponse{
+        414, kHtml,
+        BLADEPSGI_PAGE("414 URI Too Long", "The address is longer than this server accepts.")},
     CannedResponse{431, kHtml,
                    BLADEPSGI_PAGE("431 Request Header Fields Too Large",
                                   "The headers of the request are larger than this server "
@@ -101,17 +101,17 @@ constexpr std::array kCanned = {
     CannedResponse{500, kHtml,
                    BLADEPSGI_PAGE("500 Internal Server Error",
                                   "The application failed to answer this request.")},
-    CannedResponse{501, kHtml,
-                   BLADEPSGI_PAGE("501 Not Implemented",
-                                  "This server cannot do what the request asks for.")},
+    CannedResponse{
+        501, kHtml,
+        BLADEPSGI_PAGE("501 Not Implemented", "This server cannot do what the request asks for.")},
     CannedResponse{502, kHtml,
                    BLADEPSGI_PAGE("502 Bad Gateway", "The application gave an unusable answer.")},
-    CannedResponse{503, kHtml,
-                   BLADEPSGI_PAGE("503 Service Unavailable",
-                                  "The application cannot take this request now.")},
-    CannedResponse{504, kHtml,
-                   BLADEPSGI_PAGE("504 Gateway Timeout",
-                                  "The application took too long to answer.")},
+    CannedResponse{
+        503, kHtml,
+        BLADEPSGI_PAGE("503 Service Unavailable", "The application cannot take this request now.")},
+    CannedResponse{
+        504, kHtml,
+        BLADEPSGI_PAGE("504 Gateway Timeout", "The application took too long to answer.")},
     CannedResponse{505, kHtml,
                    BLADEPSGI_PAGE("505 HTTP Version Not Supported",
                                   "This server does not speak that version of HTTP.")},

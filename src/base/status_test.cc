@@ -1,8 +1,8 @@
 #include "base/status.h"
 
-#include <gtest/gtest.h>
-
 #include <string>
+
+#include <gtest/gtest.h>
 
 namespace bladepsgi {
 namespace {
@@ -15,7 +15,8 @@ TEST(ReasonPhrase, KnowsFirstMiddleAndLast) {
 }
 
 TEST(ReasonPhrase, IsNeverEmpty) {
-  for (int status = 0; status < 1100; ++status) EXPECT_FALSE(reason_phrase(status).empty());
+  for (int status = 0; status < 1100; ++status)
+    EXPECT_FALSE(reason_phrase(status).empty());
   EXPECT_EQ(reason_phrase(299), "Unassigned");
   EXPECT_EQ(reason_phrase(999), "Unassigned");
 }
