@@ -1,0 +1,43 @@
+// bladepsgi-docs: prints the documents that are made from the program's own tables.
+//
+//   bladepsgi-docs markdown    docs/options.md
+//   bladepsgi-docs man         bladepsgi(1)
+#include <cstdio>
+#include <exception>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "config/exit_codes.h"
+#include "config/manual.h"
+
+namespace {
+
+using bladepsgi::config::ExitCode;
+
+ExitCode print(const std::string& text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  // A full disk shows only when the buffer is written.
+  return written && std::fflush(stdout) == 0 ? ExitCode::Success : ExitCode::Failure;
+}
+
+ExitCode run(std::span<const char* const> arguments) {
+  if (arguments.size() == 2) {
+    const std::string_view document = arguments[1];
+    if (document == "markdown") return print(bladepsgi::config::options_markdown());
+    if (document == "man") return print(bladepsgi::config::manual_page());
+  }
+  static_cast<void>(std::fputs("Usage: bladepsgi-docs markdown|man\n", stderr));
+  return ExitCode::Usage;
+}
+
+}  // namespace
+
+int main(int argc, const char* const* argv) {
+  try {
+    return to_int(run({argv, static_cast<std::size_t>(argc)}));
+  } catch (const std::exception& error) {
+    static_cast<void>(std::fprintf(stderr, "bladepsgi-docs: %s\n", error.what()));
+    return to_int(ExitCode::Failure);
+  }
+}
