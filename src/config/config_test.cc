@@ -1,0 +1,340 @@
+#include "config/config.h"
+
+#include <chrono>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "config/options.h"
+
+namespace bladepsgi::config {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+using Line = std::vector<std::string>;
+
+Parsed parse_line(const Line& words) {
+  std::vector<const char*> argv{"bladepsgi"};
+  for (const std::string& word : words)
+    argv.push_back(word.c_str());
+  return parse(static_cast<int>(argv.size()), argv.data());
+}
+
+const Line kFour{"app.psgi", "4", "/run/app.sock", "/run/stats.sock"};
+
+Line with_four(Line options) {
+  options.insert(options.end(), kFour.begin(), kFour.end());
+  return options;
+}
+
+Config config_of(const Line& words) {
+  Parsed parsed = parse_line(words);
+  if (const auto* error = std::get_if<UsageError>(&parsed)) {
+    ADD_FAILURE() << error->message;
+    return {};
+  }
+  if (!std::holds_alternative<Config>(parsed)) {
+    ADD_FAILURE() << "information instead of a configuration";
+    return {};
+  }
+  return std::get<Config>(parsed);
+}
+
+std::string error_of(const Line& words) {
+  const Parsed parsed = parse_line(words);
+  const auto* error = std::get_if<UsageError>(&parsed);
+  return error == nullptr ? "(no error)" : error->message;
+}
+
+std::string information_of(const Line& words) {
+  const Parsed parsed = parse_line(words);
+  const auto* information = std::get_if<Information>(&parsed);
+  return information == nullptr ? "(no information)" : information->text;
+}
+
+TEST(Parse, TakesTheFourArgumentsAsGiven) {
+  const Config config = config_of({"./a//b.psgi", "65536", "x/../f.sock", "s.sock"});
+  EXPECT_EQ(config.application_path, "./a//b.psgi");
+  EXPECT_EQ(config.workers, 65536U);
+  EXPECT_EQ(config.fastcgi_socket_path, "x/../f.sock");
+  EXPECT_EQ(config.stats_socket_path, "s.sock");
+}
+
+TEST(Parse, HasTheDocumentedDefaults) {
+  const Config config = config_of(kFour);
+  EXPECT_EQ(config.loader, "");
+  EXPECT_EQ(config.proctitle_prefix, "Blade");
+  EXPECT_EQ(config.mount, std::nullopt);
+  EXPECT_EQ(config.path_info, PathInfo::Auto);
+  EXPECT_EQ(config.load_timeout, seconds{300});
+  EXPECT_EQ(config.user, "");
+  EXPECT_EQ(config.group, "");
+  EXPECT_EQ(config.on_crash, OnCrash::Restart);
+  EXPECT_EQ(config.shared_memory, 64 * kMebi);
+  EXPECT_EQ(config.socket_mode, 0660U);
+  EXPECT_EQ(config.socket_owner, "");
+  EXPECT_EQ(config.socket_group, "");
+  EXPECT_EQ(config.backlog, 1024U);
+  EXPECT_EQ(config.head_timeout, seconds{10});
+  EXPECT_EQ(config.body_timeout, seconds{60});
+  EXPECT_EQ(config.send_timeout, seconds{60});
+  EXPECT_EQ(config.idle_timeout, seconds{75});
+  EXPECT_EQ(config.max_params_bytes, kMebi);
+  EXPECT_EQ(config.max_params, 4096U);
+  EXPECT_EQ(config.max_body, 0U);
+  EXPECT_EQ(config.drain_limit, 64 * kMebi);
+  EXPECT_EQ(config.input, Input::Auto);
+  EXPECT_EQ(config.input_memory, 64 * kKibi);
+  EXPECT_EQ(config.spool_directory, "");
+  EXPECT_EQ(config.errors, Errors::Log);
+  EXPECT_FALSE(config.raw_output);
+}
+
+TEST(Parse, TakesEveryFormOfAnOption) {
+  const std::vector<Line> lines{
+      {"--loader=My::App", "app.psgi", "4", "f", "s"},
+      {"--loader", "My::App", "app.psgi", "4", "f", "s"},
+      {"-l", "My::App", "app.psgi", "4", "f", "s"},
+      {"-lMy::App", "app.psgi", "4", "f", "s"},
+      {"app.psgi", "4", "f", "s", "--loader=My::App"},
+      {"app.psgi", "--loader", "My::App", "4", "f", "s"},
+      {"app.psgi", "4", "f", "-l", "My::App", "--", "s"},
+      {"--loader=Other", "app.psgi", "4", "f", "s", "-l", "My::App"},
+      {"--loader=", "-l", "My::App", "app.psgi", "4", "f", "s"},
+      {"--loade=My::App", "app.psgi", "4", "f", "s"},
+      {"--lo", "My::App", "app.psgi", "4", "f", "s"},
+      {"--l=My::App", "app.psgi", "4", "f", "s"},
+  };
+  for (const Line& line : lines) {
+    SCOPED_TRACE(testing::PrintToString(line));
+    const Config config = config_of(line);
+    EXPECT_EQ(config.loader, "My::App");
+    EXPECT_EQ(config.application_path, "app.psgi");
+    EXPECT_EQ(config.stats_socket_path, "s");
+  }
+}
+
+TEST(Parse, DoesNotInterpretValues) {
+  for (const std::string value :
+       {"", "-x", "--help", "--", "{}", "[a,b]", "++", "a=b", " a ", "%%", "\"quoted\"", "\xff"}) {
+    SCOPED_TRACE(value);
+    EXPECT_EQ(config_of(with_four({"-p", value})).proctitle_prefix, value);
+    EXPECT_EQ(config_of(with_four({"--proctitle-prefix", value})).proctitle_prefix, value);
+    EXPECT_EQ(config_of(with_four({"--proctitle-prefix=" + value})).proctitle_prefix, value);
+  }
+}
+
+TEST(Parse, TwoDashesEndTheOptions) {
+  const Config config = config_of({"-p", "X", "--", "--help", "4", "-v", "--"});
+  EXPECT_EQ(config.application_path, "--help");
+  EXPECT_EQ(config.fastcgi_socket_path, "-v");
+  EXPECT_EQ(config.stats_socket_path, "--");
+  EXPECT_EQ(config_of({"-", "4", "++", "{}"}).stats_socket_path, "{}");
+}
+
+TEST(Parse, StoresEveryOption) {
+  const Config config = config_of(with_four(
+      {"--loader=L",          "--mount=/app/",         "--path-info=plack",  "--load-timeout=1h",
+       "--proctitle-prefix=", "--user=www-data",       "--group=web",        "--on-crash=stop",
+       "--shared-memory=1g",  "--socket-mode=600",     "--socket-owner=o",   "--socket-group=g",
+       "--backlog=65535",     "--head-timeout=500ms",  "--body-timeout=2m",  "--send-timeout=90",
+       "--idle-timeout=1s",   "--max-params-bytes=8K", "--max-params=16",    "--max-body=2G",
+       "--drain-limit=0",     "--input=spool",         "--input-memory=100", "--spool-directory=/d",
+       "--errors=fastcgi",    "--raw-output"}));
+  EXPECT_EQ(config.loader, "L");
+  EXPECT_EQ(config.mount, "/app");
+  EXPECT_EQ(config.path_info, PathInfo::Plack);
+  EXPECT_EQ(config.load_timeout, std::chrono::hours{1});
+  EXPECT_EQ(config.proctitle_prefix, "");
+  EXPECT_EQ(config.user, "www-data");
+  EXPECT_EQ(config.group, "web");
+  EXPECT_EQ(config.on_crash, OnCrash::Stop);
+  EXPECT_EQ(config.shared_memory, kGibi);
+  EXPECT_EQ(config.socket_mode, 0600U);
+  EXPECT_EQ(config.socket_owner, "o");
+  EXPECT_EQ(config.socket_group, "g");
+  EXPECT_EQ(config.backlog, 65535U);
+  EXPECT_EQ(config.head_timeout, milliseconds{500});
+  EXPECT_EQ(config.body_timeout, seconds{120});
+  EXPECT_EQ(config.send_timeout, seconds{90});
+  EXPECT_EQ(config.idle_timeout, seconds{1});
+  EXPECT_EQ(config.max_params_bytes, 8 * kKibi);
+  EXPECT_EQ(config.max_params, 16U);
+  EXPECT_EQ(config.max_body, 2 * kGibi);
+  EXPECT_EQ(config.drain_limit, 0U);
+  EXPECT_EQ(config.input, Input::Spool);
+  EXPECT_EQ(config.input_memory, 100U);
+  EXPECT_EQ(config.spool_directory, "/d");
+  EXPECT_EQ(config.errors, Errors::FastCgi);
+  EXPECT_TRUE(config.raw_output);
+}
+
+TEST(Parse, TakesEveryWordOfAChoice) {
+  EXPECT_EQ(config_of(with_four({"--path-info=auto"})).path_info, PathInfo::Auto);
+  EXPECT_EQ(config_of(with_four({"--path-info=server"})).path_info, PathInfo::Server);
+  EXPECT_EQ(config_of(with_four({"--input=stream"})).input, Input::Stream);
+  EXPECT_EQ(config_of(with_four({"--input=auto"})).input, Input::Auto);
+  EXPECT_EQ(config_of(with_four({"--on-crash=restart"})).on_crash, OnCrash::Restart);
+  EXPECT_EQ(config_of(with_four({"--errors=log"})).errors, Errors::Log);
+}
+
+TEST(Parse, TakesTheRootAsEmptyMount) {
+  EXPECT_EQ(config_of(with_four({"--mount=/"})).mount, "");
+  EXPECT_EQ(config_of(with_four({"--mount=//"})).mount, "");
+  EXPECT_EQ(config_of(with_four({"--mount", "/a/b"})).mount, "/a/b");
+}
+
+TEST(Parse, OnlyTheLastOfARepeatedOptionCounts) {
+  EXPECT_EQ(config_of(with_four({"--backlog=oops", "--backlog=7"})).backlog, 7U);
+  EXPECT_THAT(error_of(with_four({"--backlog=7", "--backlog=oops"})), HasSubstr("--backlog"));
+  EXPECT_TRUE(config_of(with_four({"--raw-output", "--raw-output"})).raw_output);
+}
+
+struct BadLine {
+  Line words;
+  std::vector<std::string> mentions;
+};
+
+std::ostream& operator<<(std::ostream& out, const BadLine& line) {
+  return out << testing::PrintToString(line.words);
+}
+
+class RefusedLine : public testing::TestWithParam<BadLine> {};
+
+TEST_P(RefusedLine, SaysWhatIsWrong) {
+  const std::string message = error_of(GetParam().words);
+  for (const std::string& part : GetParam().mentions)
+    EXPECT_THAT(message, HasSubstr(part));
+  EXPECT_THAT(message, AllOf(Not(HasSubstr("\n")), Not(HasSubstr("CLI11"))));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Options,
+    RefusedLine,
+    testing::Values(
+        BadLine{with_four({"--frobnicate"}), {"unknown option '--frobnicate'"}},
+        BadLine{with_four({"--lodaer=X"}), {"unknown option '--lodaer'", "'--loader'"}},
+        BadLine{with_four({"--soket-mode=600"}), {"'--soket-mode'", "'--socket-mode'"}},
+        BadLine{with_four({"--head-timeut=3"}), {"'--head-timeout'"}},
+        BadLine{with_four({"--socket=600"}),
+                {"ambiguous", "'--socket-mode', '--socket-owner' or '--socket-group'"}},
+        BadLine{with_four({"--max=1"}), {"'--max-params-bytes', '--max-params' or '--max-body'"}},
+        BadLine{with_four({"--=x"}), {"ambiguous"}},
+        BadLine{with_four({"--line\nbreak"}), {"'--line\\x0abreak'"}},
+        BadLine{with_four({"-z"}), {"unknown option '-z'"}},
+        BadLine{with_four({"-5"}), {"unknown option '-5'"}},
+        BadLine{with_four({"--help=yes"}), {"'--help'", "takes no value"}},
+        BadLine{with_four({"--raw-output=no"}), {"'--raw-output'", "takes no value"}},
+        BadLine{{"app.psgi", "4", "f", "s", "--loader"}, {"'--loader'", "MODULE"}},
+        BadLine{{"app.psgi", "4", "f", "s", "-p"}, {"'--proctitle-prefix'", "PREFIX"}}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Values,
+    RefusedLine,
+    testing::Values(
+        BadLine{with_four({"--loader="}), {"'--loader'", "empty"}},
+        BadLine{with_four({"--user="}), {"'--user'", "empty"}},
+        BadLine{with_four({"--mount=app"}), {"'--mount'", "'app'", "begins with /"}},
+        BadLine{with_four({"--mount=/a?b"}), {"'--mount'", "'/a?b'"}},
+        BadLine{with_four({"--mount="}), {"'--mount'", "begins with /"}},
+        BadLine{with_four({"--path-info=apache"}),
+                {"'--path-info'", "'apache'", "auto, plack or server"}},
+        BadLine{with_four({"--on-crash=Stop"}), {"'--on-crash'", "'Stop'", "restart or stop"}},
+        BadLine{with_four({"--input="}), {"'--input'", "auto, stream or spool"}},
+        BadLine{with_four({"--errors=x"}), {"'--errors'", "log or fastcgi"}},
+        BadLine{with_four({"--socket-mode=0668"}), {"'--socket-mode'", "'0668'", "octal"}},
+        BadLine{with_four({"--socket-mode=1777"}), {"0 to 0777"}},
+        BadLine{with_four({"--socket-mode=777777777777777777777"}), {"0 to 0777"}},
+        BadLine{with_four({"--backlog=0"}), {"'--backlog'", "'0'", "1 to 65535"}},
+        BadLine{with_four({"--backlog=65536"}), {"1 to 65535"}},
+        BadLine{with_four({"--backlog=1K"}), {"1 to 65535"}},
+        BadLine{with_four({"--max-params=15"}), {"16 to 1000000"}},
+        BadLine{with_four({"--head-timeout=0"}), {"'--head-timeout'", "'0'", "1ms to 24h"}},
+        BadLine{with_four({"--head-timeout=10x"}), {"'10x'", "ms, s, m or h"}},
+        BadLine{with_four({"--head-timeout=s"}), {"'s'", "1ms to 24h"}},
+        BadLine{with_four({"--head-timeout=-1"}), {"'-1'"}},
+        BadLine{with_four({"--head-timeout=1.5"}), {"'1.5'", "whole number"}},
+        BadLine{with_four({"--head-timeout=10 s"}), {"'10 s'"}},
+        BadLine{with_four({"--load-timeout=86401"}), {"'--load-timeout'", "1ms to 24h"}},
+        BadLine{with_four({"--load-timeout=18446744073709551615h"}), {"1ms to 24h"}},
+        BadLine{with_four({"--max-body=18446744073709551616"}), {"'--max-body'"}},
+        BadLine{with_four({"--max-body=18446744073709551615G"}), {"'--max-body'"}},
+        BadLine{with_four({"--max-body=10MB"}), {"'10MB'", "K, M or G"}},
+        BadLine{with_four({"--shared-memory=4K"}), {"'--shared-memory'", "1M to 1024G"}},
+        BadLine{with_four({"--backlog=1\x1b[m"}), {"'1\\x1b[m'"}}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Arguments,
+    RefusedLine,
+    testing::Values(
+        BadLine{
+            {},
+            {"expected 4 arguments, got none",
+             "missing APPLICATION_PATH, NUM_WORKERS, FASTCGI_SOCKET_PATH and STATS_SOCKET_PATH"}},
+        BadLine{{"app.psgi", "4"},
+                {"got 2: 'app.psgi' '4'", "missing FASTCGI_SOCKET_PATH and STATS_SOCKET_PATH"}},
+        BadLine{{"app.psgi", "4", "f"}, {"got 3: 'app.psgi' '4' 'f'; missing STATS_SOCKET_PATH"}},
+        BadLine{{"app.psgi", "4", "f", "s", "more"}, {"got 5", "'more'"}},
+        BadLine{{"", "4", "f", "s"}, {"APPLICATION_PATH is empty"}},
+        BadLine{{"a", "0", "f", "s"}, {"NUM_WORKERS", "'0'", "1 to 65536"}},
+        BadLine{{"a", "65537", "f", "s"}, {"NUM_WORKERS", "'65537'", "1 to 65536"}},
+        BadLine{{"a", "4294967297", "f", "s"}, {"NUM_WORKERS", "1 to 65536"}},
+        BadLine{{"a", "+4", "f", "s"}, {"NUM_WORKERS", "'+4'"}},
+        BadLine{{"a", "4x", "f", "s"}, {"NUM_WORKERS", "'4x'"}},
+        BadLine{{"a", " 4", "f", "s"}, {"NUM_WORKERS", "' 4'"}},
+        BadLine{{"a", "", "f", "s"}, {"NUM_WORKERS", "''"}},
+        BadLine{{"a", "4", "", "s"}, {"FASTCGI_SOCKET_PATH is empty"}},
+        BadLine{{"a", "4", "f", ""}, {"STATS_SOCKET_PATH is empty"}},
+        BadLine{{"a", "4", "same", "same"}, {"the same path 'same'"}},
+        BadLine{{"a", "4", "/" + std::string(107, 'f'), "s"},
+                {"FASTCGI_SOCKET_PATH '/" + std::string(107, 'f') + "'", "108 bytes", "107"}},
+        BadLine{{"a", "4", "f", std::string(108, 's')},
+                {"STATS_SOCKET_PATH '" + std::string(108, 's') + "'", "107 at most"}}));
+
+TEST(Parse, TakesTheLongestSocketPath) {
+  const Config config = config_of({"a", "1", std::string(107, 'f'), std::string(107, 's')});
+  EXPECT_EQ(config.fastcgi_socket_path.size(), 107U);
+}
+
+TEST(Parse, ShowsHelp) {
+  for (const Line& line : {Line{"--help"}, Line{"-h"}, Line{"-?"}, Line{"--h"}, Line{"--he"},
+                           Line{"app.psgi", "--help"}, Line{"--bogus", "-h"},
+                           Line{"--backlog=x", "--help"}, Line{"-hv"}}) {
+    SCOPED_TRACE(testing::PrintToString(line));
+    EXPECT_THAT(information_of(line), StartsWith("Usage: bladepsgi [OPTION]... APPLICATION_PATH"));
+  }
+}
+
+TEST(Parse, ShowsTheVersion) {
+  for (const Line& line : {Line{"--version"}, Line{"-v"}, Line{"--ver"}, with_four({"-v"})}) {
+    EXPECT_EQ(information_of(line), "bladepsgi " + std::string(version()) + "\n");
+  }
+}
+
+TEST(Parse, DoesNotTakeAValueForAQuestion) {
+  EXPECT_EQ(config_of(with_four({"-l", "--help"})).loader, "--help");
+}
+
+TEST(Parse, LooksAtNothingWithoutAProgramName) {
+  EXPECT_TRUE(std::holds_alternative<UsageError>(parse(0, nullptr)));
+}
+
+TEST(UsageError, ShowsMessageUsageAndHelp) {
+  EXPECT_EQ(UsageError{"it is wrong"}.text(),
+            "bladepsgi: it is wrong\n"
+            "Usage: bladepsgi [OPTION]... APPLICATION_PATH NUM_WORKERS FASTCGI_SOCKET_PATH "
+            "STATS_SOCKET_PATH\n"
+            "Try 'bladepsgi --help'.\n");
+}
+
+}  // namespace
+}  // namespace bladepsgi::config

@@ -1,0 +1,23 @@
+// Manual: what a person reads about the command line, made from the tables of options.h and exit_codes.h.
+//
+// The same text for the same tables, always: docs/options.md is checked in, and a test compares.
+#pragma once
+
+#include <string>
+
+namespace bladepsgi::config {
+
+// "Usage: bladepsgi [OPTION]... APPLICATION_PATH …", newline at the end.
+[[nodiscard]] std::string usage_line();
+
+// --help and --version; at most 80 columns wide.
+[[nodiscard]] std::string help_text();
+[[nodiscard]] std::string version_text();
+
+// docs/options.md.
+[[nodiscard]] std::string options_markdown();
+
+// bladepsgi(1) in man(7) macros.
+[[nodiscard]] std::string manual_page();
+
+}  // namespace bladepsgi::config

@@ -1,0 +1,181 @@
+#include "config/options.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/text.h"
+
+namespace bladepsgi::config {
+
+namespace {
+
+struct Unit {
+  std::string_view suffix;
+  std::uint64_t factor;
+};
+
+// Largest first: the way back to text takes the first that divides the value.
+constexpr std::array<Unit, 4> kTimeUnits{{{"h", 3'600'000}, {"m", 60'000}, {"s", 1000}, {"ms", 1}}};
+constexpr std::array<Unit, 4> kSizeUnits{{{"G", kGibi}, {"M", kMebi}, {"K", kKibi}, {"", 1}}};
+
+std::string with_unit(std::uint64_t value, std::span<const Unit> units) {
+  if (value == 0) return "0";
+  for (const Unit& unit : units) {
+    if (value % unit.factor == 0)
+      return std::to_string(value / unit.factor) + std::string(unit.suffix);
+  }
+  return std::to_string(value);
+}
+
+std::optional<std::uint64_t> parse_with_unit(std::string_view text,
+                                             std::span<const Unit> units,
+                                             std::uint64_t plain_factor) {
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  const std::optional<std::uint64_t> number = parse_decimal(text.substr(0, digits));
+  if (!number) return std::nullopt;
+  const std::string_view suffix = text.substr(digits);
+  std::uint64_t factor = suffix.empty() ? plain_factor : 0;
+  for (const Unit& unit : units) {
+    if (!suffix.empty() && equals_ignoring_case(unit.suffix, suffix)) factor = unit.factor;
+  }
+  if (factor == 0) return std::nullopt;
+  if (*number > std::numeric_limits<std::uint64_t>::max() / factor) return std::nullopt;
+  return *number * factor;
+}
+
+std::string list_of(std::span<const std::string_view> words) {
+  std::string list;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (i != 0) list += i + 1 == words.size() ? " or " : ", ";
+    list += words[i];
+  }
+  return list;
+}
+
+std::optional<std::uint32_t> parse_mode(std::string_view text) {
+  constexpr std::uint32_t most = 0777;
+  if (text.empty()) return std::nullopt;
+  std::uint32_t mode = 0;
+  for (const char c : text) {
+    if (c < '0' || c > '7') return std::nullopt;
+    mode = mode * 8 + static_cast<std::uint32_t>(c - '0');
+    if (mode > most) return std::nullopt;
+  }
+  return mode;
+}
+
+std::uint64_t count(std::chrono::milliseconds time) {
+  return static_cast<std::uint64_t>(time.count());
+}
+
+template <class... Lambdas>
+struct Overloaded : Lambdas... {
+  using Lambdas::operator()...;
+};
+
+template <class... Lambdas>
+Overloaded(Lambdas...) -> Overloaded<Lambdas...>;
+
+// False: not an acceptable value; `config` is as before.
+bool try_store(const Kind& kind, std::string_view value, Config& config) {
+  return std::visit(
+      Overloaded{
+          [&](const Flag& flag) {
+            config.*flag.field = true;
+            return true;
+          },
+          [&](const Text& text) {
+            if (value.empty() && !text.may_be_empty) return false;
+            config.*text.field = value;
+            return true;
+          },
+          [&](const UrlPrefix& prefix) {
+            if (!value.starts_with('/') || value.find_first_of("?#") != std::string_view::npos) {
+              return false;
+            }
+            // "/app/" and "/app" are the same place, and "/" is the empty SCRIPT_NAME (PSGI: never just "/").
+            const std::size_t last = value.find_last_not_of('/');
+            config.*prefix.field = value.substr(0, last == std::string_view::npos ? 0 : last + 1);
+            return true;
+          },
+          [&](const Number& number) {
+            const std::optional<std::uint64_t> parsed = parse_decimal(value);
+            if (!parsed || *parsed < number.least || *parsed > number.most) return false;
+            config.*number.field = static_cast<std::uint32_t>(*parsed);
+            return true;
+          },
+          [&](const FileMode& mode) {
+            const std::optional<std::uint32_t> parsed = parse_mode(value);
+            if (!parsed) return false;
+            config.*mode.field = *parsed;
+            return true;
+          },
+          [&](const Size& size) {
+            const std::optional<std::uint64_t> parsed = parse_with_unit(value, kSizeUnits, 1);
+            if (!parsed || *parsed < size.least || *parsed > size.most) return false;
+            config.*size.field = *parsed;
+            return true;
+          },
+          [&](const Duration& duration) {
+            const std::optional<std::uint64_t> parsed = parse_with_unit(value, kTimeUnits, 1000);
+            if (!parsed || *parsed < count(duration.least) || *parsed > count(duration.most)) {
+              return false;
+            }
+            config.*duration.field = std::chrono::milliseconds{*parsed};
+            return true;
+          },
+          [&](const Choice& choice) {
+            const auto word = std::find(choice.words.begin(), choice.words.end(), value);
+            if (word == choice.words.end()) return false;
+            choice.store(config, static_cast<std::size_t>(word - choice.words.begin()));
+            return true;
+          },
+          [](const Question&) { return true; },
+      },
+      kind);
+}
+
+}  // namespace
+
+std::string accepted_values(const Option& option) {
+  return std::visit(
+      Overloaded{
+          [](const Flag&) { return std::string{}; },
+          [](const Text&) { return std::string{}; },
+          [](const UrlPrefix&) {
+            return std::string{"a path that begins with / and has no ? or #"};
+          },
+          [](const Number& number) {
+            return std::to_string(number.least) + " to " + std::to_string(number.most);
+          },
+          [](const FileMode&) { return std::string{"octal, 0 to 0777"}; },
+          [](const Size& size) {
+            return with_unit(size.least, kSizeUnits) + " to " + with_unit(size.most, kSizeUnits);
+          },
+          [](const Duration& duration) {
+            return with_unit(count(duration.least), kTimeUnits) + " to " +
+                   with_unit(count(duration.most), kTimeUnits);
+          },
+          [](const Choice& choice) { return list_of(choice.words); },
+          [](const Question&) { return std::string{}; },
+      },
+      option.kind);
+}
+
+std::optional<std::string> store_value(const Option& option,
+                                       std::string_view value,
+                                       Config& config) {
+  if (try_store(option.kind, value, config)) return std::nullopt;
+  const std::string accepted = accepted_values(option);
+  std::string message = "option '--" + std::string(option.name) + "': ";
+  message += value.empty() ? "the value is empty" : "bad value '" + printable(value) + "'";
+  if (!accepted.empty()) message += "; expected " + accepted;
+  if (std::holds_alternative<Duration>(option.kind)) {
+    message += ", a whole number of seconds or one with ms, s, m or h";
+  } else if (std::holds_alternative<Size>(option.kind)) {
+    message += ", a whole number of bytes or one with K, M or G";
+  }
+  return message;
+}
+
+}  // namespace bladepsgi::config
