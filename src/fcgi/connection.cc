@@ -1,0 +1,420 @@
+#include "fcgi/connection.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstring>
+#include <string_view>
+
+#include "fcgi/name_value.h"
+
+namespace bladepsgi::fcgi {
+
+namespace {
+
+// Storage that one huge request has grown beyond this is given back after it.
+constexpr std::size_t kKeptParameterBytes = 64 * 1024;
+constexpr std::size_t kKeptParameterCount = 512;
+
+constexpr std::size_t kBeginRequestBody = 8;
+
+bool is_application_type(std::uint8_t type) {
+  return type >= static_cast<std::uint8_t>(RecordType::BeginRequest) &&
+         type <= static_cast<std::uint8_t>(RecordType::Data);
+}
+
+template <class T>
+void give_back(std::vector<T>& storage, std::size_t keep) {
+  storage.clear();
+  if (storage.capacity() > keep) std::vector<T>().swap(storage);
+}
+
+void append(std::vector<std::byte>& into, Bytes bytes) {
+  into.insert(into.end(), bytes.begin(), bytes.end());
+}
+
+}  // namespace
+
+Connection::Connection(const Limits& limits, const Values& values)
+    : limits_(limits), values_(values) {}
+
+void Connection::reset() {
+  begin_ = end_ = 0;
+  phase_ = Phase::Idle;
+  error_ = ProtocolError::None;
+  peer_closed_ = false;
+  content_left_ = padding_left_ = 0;
+  aborted_ = false;
+  ignored_ = 0;
+  output_.clear();
+  output_begin_ = 0;
+  get_values_.clear();
+  request_ = {};
+  give_back(parameters_, kKeptParameterCount);
+  give_back(parameter_stream_, kKeptParameterBytes);
+}
+
+void Connection::release_memory() {
+  if (buffered() == 0) buffer_.reset();
+}
+
+WritableBytes Connection::receive_space() {
+  if (!buffer_) {
+    buffer_ = std::make_unique_for_overwrite<std::byte[]>(limits_.receive_buffer);
+    begin_ = end_ = 0;
+  }
+  if (begin_ == end_) {
+    begin_ = end_ = 0;
+  } else if (limits_.receive_buffer - end_ < limits_.receive_buffer / 4 &&
+             buffered() <= limits_.receive_buffer / 2) {
+    // Only when little is moved and much is gained, so that a reader of small pieces does not move it all each time.
+    std::memmove(buffer_.get(), buffer_.get() + begin_, buffered());
+    end_ = buffered();
+    begin_ = 0;
+  }
+  return {buffer_.get() + end_, limits_.receive_buffer - end_};
+}
+
+void Connection::received(std::size_t size) {
+  end_ += size;
+}
+
+Event Connection::drop(ProtocolError error) {
+  phase_ = Phase::Dropped;
+  error_ = error;
+  return Event::Dropped;
+}
+
+Event Connection::need_more() {
+  if (!peer_closed_) return Event::NeedMore;
+  if (phase_ != Phase::Active) phase_ = Phase::Closing;
+  return Event::Close;
+}
+
+Event Connection::next() {
+  for (;;) {
+    if (phase_ == Phase::Dropped) return Event::Dropped;
+    if (phase_ == Phase::Closing) return Event::Close;
+    if (content_left_ > 0) {
+      if (const auto event = take_content()) return *event;
+      continue;
+    }
+    if (padding_left_ > 0) {
+      const std::size_t skipped = std::min(buffered(), padding_left_);
+      begin_ += skipped;
+      padding_left_ -= skipped;
+      if (padding_left_ > 0) return need_more();
+    }
+    if (buffered() < kHeaderSize) return need_more();
+    const Header header = Header::parse(unread().first<kHeaderSize>());
+    if (header.version != kVersion1) return drop(ProtocolError::UnsupportedVersion);
+    if (const auto event = start_record(header)) return *event;
+  }
+}
+
+std::optional<Event> Connection::take_content() {
+  const std::size_t here = std::min(buffered(), content_left_);
+  if (here == 0) return need_more();
+  if (sink_ == Sink::Body) {
+    if (body_left_ > 0) return Event::Body;
+    sink_ = Sink::Skip;
+    if (!count_ignored(content_left_)) return Event::Dropped;
+  }
+  const Bytes content = unread().first(here);
+  if (sink_ == Sink::Parameters && !too_large_) append(parameter_stream_, content);
+  if (sink_ == Sink::GetValues) append(get_values_, content);
+  begin_ += here;
+  content_left_ -= here;
+  if (content_left_ == 0 && sink_ == Sink::GetValues) return answer_get_values();
+  return std::nullopt;
+}
+
+std::optional<Event> Connection::start_record(const Header& header) {
+  if (header.request_id == kManagementId) return management_record(header);
+  if (header.is(RecordType::BeginRequest)) return begin_request(header);
+  const bool is_ours =
+      (phase_ == Phase::Parameters || phase_ == Phase::Active) && header.request_id == request_.id;
+  return is_ours ? record_of_request(header) : ignore_record(header);
+}
+
+void Connection::enter_record(const Header& header, Sink sink) {
+  begin_ += kHeaderSize;
+  sink_ = sink;
+  content_left_ = header.content_length;
+  padding_left_ = header.padding_length;
+}
+
+bool Connection::count_ignored(std::uint64_t size) {
+  ignored_ += size;
+  if (ignored_ <= limits_.drain_bytes) return true;
+  drop(ProtocolError::TooMuchIgnoredInput);
+  return false;
+}
+
+std::optional<Event> Connection::ignore_record(const Header& header) {
+  enter_record(header, Sink::Skip);
+  if (!count_ignored(kHeaderSize + content_left_ + padding_left_)) return Event::Dropped;
+  return std::nullopt;
+}
+
+bool Connection::answer(Bytes record) {
+  if (output_begin_ == output_.size()) {
+    output_.clear();
+    output_begin_ = 0;
+  }
+  if (output_.size() + record.size() > limits_.pending_output) {
+    drop(ProtocolError::TooManyRepliesUnread);
+    return false;
+  }
+  append(output_, record);
+  return true;
+}
+
+bool Connection::refuse(std::uint16_t id, ProtocolStatus status) {
+  return answer(encode_end_request(id, 0, status));
+}
+
+std::optional<Event> Connection::management_record(const Header& header) {
+  if (is_application_type(header.type)) return drop(ProtocolError::ApplicationRecordWithoutId);
+  if (const auto event = ignore_record(header)) return event;
+  if (header.is(RecordType::GetValues)) {
+    get_values_.clear();
+    sink_ = Sink::GetValues;
+    return content_left_ == 0 ? answer_get_values() : std::nullopt;
+  }
+  std::array<std::byte, kHeaderSize + 8> reply{};
+  encode_header(std::span(reply).first<kHeaderSize>(), RecordType::UnknownType, kManagementId, 8);
+  reply[kHeaderSize] = static_cast<std::byte>(header.type);
+  if (!answer(reply)) return Event::Dropped;
+  return std::nullopt;
+}
+
+std::optional<Event> Connection::answer_get_values() {
+  struct Known {
+    std::string_view name;
+    std::uint32_t value;
+    bool asked = false;
+  };
+
+  std::array known = {Known{"FCGI_MAX_CONNS", values_.max_connections},
+                      Known{"FCGI_MAX_REQS", values_.max_requests}, Known{"FCGI_MPXS_CONNS", 0}};
+  NameValueReader reader(get_values_);
+  std::vector<std::byte> reply(kHeaderSize);
+  while (const auto pair = reader.next()) {
+    const auto found = std::find_if(known.begin(), known.end(),
+                                    [&](const Known& k) { return k.name == pair->name; });
+    if (found == known.end() || found->asked) continue;  // a name asked for twice is told once
+    found->asked = true;
+    std::array<char, 12> digits{};
+    const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), found->value).ptr;
+    append_name_value(
+        reply, {found->name, {digits.data(), static_cast<std::size_t>(end - digits.data())}});
+  }
+  if (reader.is_malformed()) return drop(ProtocolError::MalformedGetValues);
+  give_back(get_values_, 1024);
+  encode_header(std::span(reply).first<kHeaderSize>(), RecordType::GetValuesResult, kManagementId,
+                reply.size() - kHeaderSize);
+  if (!answer(reply)) return Event::Dropped;
+  return std::nullopt;
+}
+
+std::optional<Event> Connection::begin_request(const Header& header) {
+  if (header.content_length != kBeginRequestBody) return drop(ProtocolError::BadBeginRequest);
+  if (phase_ != Phase::Idle) {
+    const bool may_follow = phase_ == Phase::Active && is_input_complete();
+    // Stays in the buffer until the request before it has ended.
+    if (may_follow && (request_.keep_connection || header.request_id == request_.id)) {
+      return need_more();
+    }
+    if (header.request_id == request_.id) return drop(ProtocolError::RequestIdInUse);
+    if (!refuse(header.request_id, ProtocolStatus::CannotMultiplex)) return Event::Dropped;
+    return ignore_record(header);
+  }
+  if (buffered() < kHeaderSize + kBeginRequestBody) return need_more();
+  const std::byte* body = unread().data() + kHeaderSize;
+  const std::uint16_t role = load_u16(body);
+  const bool keep_connection = (load_u8(body + 2) & kKeepConnectionFlag) != 0;
+  if (role < static_cast<std::uint16_t>(Role::Responder) ||
+      role > static_cast<std::uint16_t>(Role::Filter)) {
+    if (!refuse(header.request_id, ProtocolStatus::UnknownRole)) return Event::Dropped;
+    if (!keep_connection) phase_ = Phase::Closing;
+    return ignore_record(header);
+  }
+  enter_record(header, Sink::Skip);
+  request_ = {header.request_id, static_cast<Role>(role), keep_connection, {}};
+  phase_ = Phase::Parameters;
+  too_large_ = aborted_ = false;
+  parameter_bytes_ = 0;
+  parameter_stream_.clear();
+  return std::nullopt;
+}
+
+std::optional<Event> Connection::record_of_request(const Header& header) {
+  const bool has_content = header.content_length > 0;
+  switch (static_cast<RecordType>(header.type)) {
+    case RecordType::AbortRequest:
+      if (const auto event = ignore_record(header)) return event;
+      if (phase_ == Phase::Parameters) {
+        phase_ = request_.keep_connection ? Phase::Idle : Phase::Closing;
+        if (!refuse(request_.id, ProtocolStatus::RequestComplete)) return Event::Dropped;
+        return std::nullopt;
+      }
+      if (aborted_) return std::nullopt;
+      aborted_ = true;
+      return Event::Aborted;
+
+    case RecordType::Params:
+      if (phase_ != Phase::Parameters) return drop(ProtocolError::ParametersAfterEnd);
+      enter_record(header, Sink::Parameters);
+      if (!has_content) return end_parameters();
+      parameter_bytes_ += content_left_;
+      if (parameter_bytes_ > limits_.parameter_bytes) {
+        too_large_ = true;
+        give_back(parameter_stream_, 0);
+      }
+      if (parameter_bytes_ > kDropFactor * std::uint64_t{limits_.parameter_bytes}) {
+        return drop(ProtocolError::ParametersFarTooLarge);
+      }
+      return std::nullopt;
+
+    case RecordType::Stdin:
+      if (phase_ != Phase::Active) return drop(ProtocolError::StdinBeforeParametersEnd);
+      if (request_.role == Role::Authorizer) {
+        if (!has_content) trailing_stdin_ = false;
+        return ignore_record(header);
+      }
+      if (!stdin_open_) {
+        if (has_content) return drop(ProtocolError::StdinAfterEnd);
+        return ignore_record(header);
+      }
+      if (aborted_ && has_content) return ignore_record(header);
+      enter_record(header, Sink::Body);
+      if (has_content) return std::nullopt;
+      stdin_open_ = false;
+      return Event::BodyEnd;
+
+    case RecordType::Data:
+      // A filter's file. A PSGI application has no place for it, so it is taken and forgotten.
+      if (phase_ != Phase::Active || stdin_open_ || !data_open_) {
+        return drop(ProtocolError::UnexpectedRecord);
+      }
+      if (!has_content) data_open_ = false;
+      return ignore_record(header);
+
+    default:
+      return drop(ProtocolError::UnexpectedRecord);
+  }
+}
+
+std::optional<Event> Connection::end_parameters() {
+  parameters_.clear();
+  NameValueReader reader(parameter_stream_);
+  while (!too_large_) {
+    const auto pair = reader.next();
+    if (!pair) break;
+    if (parameters_.size() == limits_.parameter_count) {
+      too_large_ = true;
+      parameters_.clear();
+      break;
+    }
+    parameters_.push_back(*pair);
+  }
+  if (reader.is_malformed()) return drop(ProtocolError::MalformedParameters);
+  phase_ = Phase::Active;
+  request_.parameters = parameters_;
+  stdin_open_ = request_.role != Role::Authorizer;
+  trailing_stdin_ = request_.role == Role::Authorizer;
+  data_open_ = request_.role == Role::Filter;
+  body_left_ = kUnknownLength;
+  ignored_ = 0;
+  return too_large_ ? Event::ParametersTooLarge : Event::Request;
+}
+
+bool Connection::is_abort_ahead() const {
+  if (phase_ != Phase::Active) return false;
+  std::size_t at = content_left_ + padding_left_;
+  const Bytes ahead = unread();
+  while (at + kHeaderSize <= ahead.size()) {
+    const Header header = Header::parse(ahead.subspan(at).first<kHeaderSize>());
+    if (header.version != kVersion1) return false;
+    if (header.request_id == request_.id) {
+      if (header.is(RecordType::AbortRequest)) return true;
+      if (header.is(RecordType::BeginRequest)) return false;  // what follows is of the next one
+    }
+    at += kHeaderSize + header.content_length + header.padding_length;
+  }
+  return false;
+}
+
+void Connection::set_body_length(std::optional<std::uint64_t> length) {
+  body_left_ = length.value_or(kUnknownLength);
+}
+
+Bytes Connection::body() const {
+  if (phase_ != Phase::Active || sink_ != Sink::Body || content_left_ == 0) return {};
+  const std::size_t here = std::min(buffered(), content_left_);
+  return unread().first(
+      static_cast<std::size_t>(std::min<std::uint64_t>(std::uint64_t{here}, body_left_)));
+}
+
+void Connection::consume_body(std::size_t size) {
+  begin_ += size;
+  content_left_ -= size;
+  if (body_left_ != kUnknownLength) body_left_ -= size;
+}
+
+std::size_t Connection::body_bypass() const {
+  if (phase_ != Phase::Active || sink_ != Sink::Body || buffered() > 0) return 0;
+  return static_cast<std::size_t>(
+      std::min<std::uint64_t>(std::uint64_t{content_left_}, body_left_));
+}
+
+void Connection::body_bypassed(std::size_t size) {
+  content_left_ -= size;
+  if (body_left_ != kUnknownLength) body_left_ -= size;
+}
+
+bool Connection::is_body_complete() const {
+  return body_left_ == kUnknownLength ? !stdin_open_ : body_left_ == 0;
+}
+
+bool Connection::is_body_short() const {
+  return !stdin_open_ && body_left_ != kUnknownLength && body_left_ > 0;
+}
+
+void Connection::request_ended() {
+  if (phase_ != Phase::Active) return;
+  phase_ = request_.keep_connection ? Phase::Idle : Phase::Closing;
+  aborted_ = false;
+  request_.parameters = {};
+  give_back(parameters_, kKeptParameterCount);
+  give_back(parameter_stream_, kKeptParameterBytes);
+  ignored_ = 0;
+  if (sink_ == Sink::Body) {
+    sink_ = Sink::Skip;
+    count_ignored(content_left_ + padding_left_);
+  }
+}
+
+Bytes Connection::pending_output() const {
+  return Bytes(output_).subspan(output_begin_);
+}
+
+void Connection::output_sent(std::size_t size) {
+  output_begin_ += size;
+}
+
+bool Connection::is_idle() const {
+  return phase_ == Phase::Idle && content_left_ == 0 && padding_left_ == 0 && buffered() == 0;
+}
+
+bool Connection::is_head_started() const {
+  return phase_ == Phase::Parameters || (phase_ == Phase::Idle && buffered() > 0);
+}
+
+bool Connection::is_input_finished() const {
+  return is_input_complete() && !trailing_stdin_ && content_left_ == 0 && padding_left_ == 0 &&
+         buffered() == 0;
+}
+
+}  // namespace bladepsgi::fcgi

@@ -1,0 +1,211 @@
+// Connection: what one FastCGI connection has said so far, and what is to be done about it. Bytes in, events out.
+//
+// The state machine of FastCGI 1.0 for an application that serves one request at a time: it owns the receive buffer, takes
+// records apart, collects the parameters, hands the body over as it arrives, answers management records by itself, and
+// ignores or refuses what the protocol says is to be ignored or refused. It does no I/O:
+//
+//   space = receive_space();  n = recv(space);  received(n) or peer_closed();  while ((event = next()) …) …
+//
+// Promises:
+// - How the stream is cut into pieces changes nothing: the same bytes give the same events.
+// - Bytes behind a request stay here for the next one. A second request that comes before the input of the first is
+//   complete is refused (CANT_MPX_CONN); one that comes later is taken up after request_ended(), if the peer keeps the connection.
+// - Memory follows the bytes received, never a length that was announced, and every amount a peer chooses has a limit.
+// - pending_output() always ends at the end of a record. Whoever sends must send it before anything of his own and never
+//   in the middle of a record.
+// - No allocation in the steady state: storage is reused from request to request, and given back after a huge one.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/parameter.h"
+#include "fcgi/record.h"
+
+namespace bladepsgi::fcgi {
+
+struct Limits {
+  std::size_t receive_buffer =
+      64 * 1024;  // at least 1 KiB; only what a peer fills of it is ever touched
+  std::size_t parameter_bytes = 1024 * 1024;
+  std::size_t parameter_count = 4096;
+  // Records that nobody will use: the rest of a body that the application did not read, records of refused requests,
+  // management records. Counted from the end of one request to the start of the next, and during a request.
+  std::uint64_t drain_bytes = 8 * 1024 * 1024;
+  std::size_t pending_output = 16 * 1024;
+};
+
+// Parameters over their limit are still taken up to this many times the limit, so that the peer can be told; then it is dropped.
+inline constexpr std::size_t kDropFactor = 4;
+
+// What GET_VALUES is told. We never multiplex.
+struct Values {
+  std::uint32_t max_connections = 1;
+  std::uint32_t max_requests = 1;
+};
+
+enum class Event : std::uint8_t {
+  NeedMore,            // nothing further follows from the bytes received
+  Request,             // the parameters are complete: see request(). Once for a request.
+  ParametersTooLarge,  // instead of Request: answer 431 and close. request() has no parameters.
+  Body,                // body() is not empty. Repeated until it is consumed.
+  BodyEnd,  // the empty STDIN record. Once for a request, also when its body had no bytes; never for an authorizer.
+  Aborted,  // the peer wants no answer any more: END_REQUEST only. Once for a request.
+  Close,  // send pending_output() and close. With a request active: the peer has closed its side, nothing more will
+          // come, and an answer may still be wanted.
+  Dropped,  // see error(): close without a word
+};
+
+struct Request {
+  std::uint16_t id = 0;
+  Role role = Role::Responder;
+  bool keep_connection = false;
+  std::span<const Parameter>
+      parameters;  // as sent, duplicates included; valid until request_ended() or reset()
+};
+
+class Connection {
+ public:
+  explicit Connection(const Limits& limits = {}, const Values& values = {});
+
+  // For another peer: forgets everything and keeps the storage.
+  void reset();
+
+  // --- input
+  // Where to receive into. Empty while the buffer is full of what has not been consumed: do not read then.
+  [[nodiscard]] WritableBytes receive_space();
+  void received(std::size_t size);
+
+  void peer_closed() { peer_closed_ = true; }
+
+  [[nodiscard]] Event next();
+
+  // --- the request: from Event::Request or ParametersTooLarge until request_ended()
+  [[nodiscard]] const Request& request() const { return request_; }
+
+  [[nodiscard]] bool is_active() const { return phase_ == Phase::Active; }
+
+  [[nodiscard]] bool is_aborted() const { return aborted_; }
+
+  // An ABORT_REQUEST that waits behind a body that nobody has read yet.
+  [[nodiscard]] bool is_abort_ahead() const;
+
+  // CONTENT_LENGTH, if there is one: the body then ends after so many bytes, and what STDIN has beyond is swallowed.
+  void set_body_length(std::optional<std::uint64_t> length);
+
+  // Bytes of the body that are here, in the receive buffer; valid until the next call that is not const.
+  [[nodiscard]] Bytes body() const;
+  void consume_body(std::size_t size);
+
+  // When nothing is buffered: so many bytes of the body come next on the wire with nothing between, and may be received somewhere
+  // else than into receive_space(); they are then reported with body_bypassed instead of received.
+  [[nodiscard]] std::size_t body_bypass() const;
+  void body_bypassed(std::size_t size);
+
+  // Every byte that the application may read has been consumed.
+  [[nodiscard]] bool is_body_complete() const;
+  // STDIN has ended before set_body_length's bytes had come.
+  [[nodiscard]] bool is_body_short() const;
+
+  // The worker has sent END_REQUEST (or will not): what still comes for that id is ignored.
+  void request_ended();
+
+  // --- output of the engine itself: replies to management records and refusals
+  [[nodiscard]] Bytes pending_output() const;
+  void output_sent(std::size_t size);
+
+  // --- state
+  // Between two requests, and nothing has come that belongs to a next one.
+  [[nodiscard]] bool is_idle() const;
+  // Some bytes of a request have come, its parameters are not complete: the time limit for a head runs. The rest of an old
+  // request's body that trickles in does not count.
+  [[nodiscard]] bool is_head_started() const;
+  // All that the peer will send for the active request has been taken: closing the socket cannot reset it.
+  [[nodiscard]] bool is_input_finished() const;
+
+  [[nodiscard]] bool has_buffered_input() const { return begin_ != end_; }
+
+  [[nodiscard]] bool has_peer_closed() const { return peer_closed_; }
+
+  [[nodiscard]] ProtocolError error() const { return error_; }
+
+  // Forgets what is buffered: for a connection that is only read to its end before it is closed.
+  void discard_input() { begin_ = end_ = 0; }
+
+  // Gives the receive buffer back while nothing is in it: for a connection that will wait for long.
+  void release_memory();
+
+ private:
+  enum class Phase : std::uint8_t { Idle, Parameters, Active, Closing, Dropped };
+  enum class Sink : std::uint8_t {
+    Skip,
+    Parameters,
+    Body,
+    GetValues
+  };  // of the content of the current record
+
+  [[nodiscard]] std::size_t buffered() const { return end_ - begin_; }
+
+  [[nodiscard]] Bytes unread() const { return {buffer_.get() + begin_, buffered()}; }
+
+  [[nodiscard]] bool is_input_complete() const { return !stdin_open_ && !data_open_; }
+
+  Event drop(ProtocolError error);
+  Event need_more();
+  // Each returns an event, or nothing to carry on.
+  std::optional<Event> take_content();
+  std::optional<Event> start_record(const Header& header);
+  std::optional<Event> management_record(const Header& header);
+  std::optional<Event> begin_request(const Header& header);
+  std::optional<Event> record_of_request(const Header& header);
+  std::optional<Event> end_parameters();
+
+  void enter_record(const Header& header, Sink sink);
+  std::optional<Event> ignore_record(const Header& header);
+  bool count_ignored(std::uint64_t size);
+  bool answer(Bytes record);
+  bool refuse(std::uint16_t id, ProtocolStatus status);
+  std::optional<Event> answer_get_values();
+
+  Limits limits_;
+  Values values_;
+
+  std::unique_ptr<std::byte[]> buffer_;
+  std::size_t begin_ = 0;  // unread bytes are [begin_, end_)
+  std::size_t end_ = 0;
+
+  Phase phase_ = Phase::Idle;
+  ProtocolError error_ = ProtocolError::None;
+  bool peer_closed_ = false;
+
+  // the record whose header has been read
+  Sink sink_ = Sink::Skip;
+  std::size_t content_left_ = 0;
+  std::size_t padding_left_ = 0;
+
+  // the request
+  static constexpr std::uint64_t kUnknownLength = std::numeric_limits<std::uint64_t>::max();
+  Request request_;
+  bool too_large_ = false;
+  bool aborted_ = false;
+  bool stdin_open_ = false;
+  bool data_open_ = false;
+  bool trailing_stdin_ = false;  // an authorizer's empty STDIN, which some send, has not been seen
+  std::uint64_t body_left_ = kUnknownLength;
+  std::uint64_t parameter_bytes_ = 0;
+  std::vector<std::byte> parameter_stream_;
+  std::vector<Parameter> parameters_;
+
+  std::uint64_t ignored_ = 0;
+  std::vector<std::byte> get_values_;
+  std::vector<std::byte> output_;
+  std::size_t output_begin_ = 0;
+};
+
+}  // namespace bladepsgi::fcgi

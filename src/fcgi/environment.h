@@ -1,0 +1,120 @@
+// Environment: from the parameters a web server sent to the CGI variables that a PSGI or WSGI application is promised.
+//
+// Web servers disagree about SCRIPT_NAME and PATH_INFO, send empty variables for what is absent, pass on headers that must
+// not reach an application (Proxy, Transfer-Encoding), and older ones repeat names. Here all of that is made right, once. Nothing
+// a client sends can look like a key of the PSGI specification afterwards, and no value is ever cut.
+//
+// No allocation in the steady state. Names are compared through a small hash table that is reused, and repeated names are
+// joined in one pass at the end, so that no list of parameters costs more than its size.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/parameter.h"
+#include "base/result.h"
+#include "fcgi/record.h"
+
+namespace bladepsgi::fcgi {
+
+enum class PathInfoMode : std::uint8_t {
+  Auto,  // from REQUEST_URI; and where nginx and HAProxy put the whole path into SCRIPT_NAME, the application is at the root
+  Plack,   // from REQUEST_URI as Plack::Handler::FCGI does: SCRIPT_NAME as sent
+  Server,  // as the web server sent them; only the form is corrected
+};
+
+struct EnvironmentOptions {
+  std::optional<std::string>
+      mount;  // the application's SCRIPT_NAME, whatever the web server says; "/" or "" is the root
+  PathInfoMode path_info = PathInfoMode::Auto;
+  // Any number that a client does not know, so that nobody can choose names that collide.
+  std::uint64_t hash_seed = 0x9e3779b97f4a7c15;
+};
+
+// Why a request cannot be given to an application; the answer is 400.
+enum class EnvironmentError : std::uint8_t { NoRequestMethod, BadContentLength };
+
+[[nodiscard]] std::string_view describe(EnvironmentError error);
+
+class Environment {
+ public:
+  explicit Environment(EnvironmentOptions options = {});
+
+  // Views in the result are into `sent`, into the options and into this object; they live until the next build.
+  [[nodiscard]] Result<void, EnvironmentError> build(std::span<const Parameter> sent);
+
+  [[nodiscard]] std::span<const Parameter> parameters() const { return result_; }
+
+  // Adds a name that is not there yet (CONTENT_LENGTH, once it is known). The value is copied.
+  void set_content_length(std::uint64_t length);
+
+  // Also after a build that failed, as far as they were sent.
+  [[nodiscard]] std::string_view method() const { return method_; }
+
+  [[nodiscard]] std::string_view uri() const { return uri_; }  // REQUEST_URI as sent
+
+  [[nodiscard]] std::string_view request_id() const {
+    return request_id_;
+  }  // HTTP_X_REQUEST_ID as sent
+
+  [[nodiscard]] std::string_view remote_address() const { return remote_address_; }
+
+  [[nodiscard]] std::optional<std::uint64_t> content_length() const { return content_length_; }
+
+ private:
+  // One name, with the parameters that carry it as a chain of indices into the list that was sent.
+  struct Entry {
+    std::string_view name;
+    std::uint32_t first;
+    std::uint32_t last;
+    std::uint32_t hash;
+    bool repeated;
+  };
+
+  struct Slot {
+    std::uint32_t generation = 0;  // of the build that filled it; another one's slots are empty
+    std::uint32_t entry = 0;
+  };
+
+  struct Found;  // the values that need a decision, gathered in one pass
+
+  void gather(std::span<const Parameter> sent);
+  void forget_previous(std::size_t count);
+  std::string_view join(std::span<const Parameter> sent, const Entry& entry);
+  void decide_paths(const Found& found);
+  std::string_view decode(std::string_view text);
+
+  void add(std::string_view name, std::string_view value) { result_.push_back({name, value}); }
+
+  EnvironmentOptions options_;
+  std::string mount_;  // "" or "/…" without a slash at its end
+
+  std::vector<Entry> entries_;
+  std::vector<std::uint32_t> following_;  // by index: the next parameter of the same name
+  std::vector<Slot> table_;
+  std::uint32_t generation_ = 0;
+  std::vector<Parameter> result_;
+  // Joined and decoded values. Its size is known before the first is written, so views into it stay good.
+  std::vector<char> scratch_;
+  std::size_t scratch_used_ = 0;
+
+  std::string_view method_;
+  std::string_view uri_;
+  std::string_view request_id_;
+  std::string_view remote_address_;
+  std::string_view script_name_;
+  std::string_view path_info_;
+  std::optional<std::uint64_t> content_length_;
+  std::string content_length_text_;
+};
+
+// The path of a REQUEST_URI, still encoded: up to "?", without scheme and host of an absolute form. Empty when it has none
+// ("*", "host:port").
+[[nodiscard]] std::string_view path_of_uri(std::string_view uri);
+
+}  // namespace bladepsgi::fcgi

@@ -1,0 +1,34 @@
+// Name-value pairs: the encoding inside PARAMS and GET_VALUES (FastCGI 1.0 §3.4).
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/parameter.h"
+#include "fcgi/record.h"
+
+namespace bladepsgi::fcgi {
+
+// Takes pairs off the front of a stream that has arrived completely. Names and values are views into it.
+class NameValueReader {
+ public:
+  explicit NameValueReader(Bytes stream) : rest_(stream) {}
+
+  // Empty at the end of the stream, and when it is malformed: ask is_malformed then.
+  [[nodiscard]] std::optional<Parameter> next();
+
+  [[nodiscard]] bool is_malformed() const { return malformed_; }
+
+ private:
+  [[nodiscard]] bool read_length(std::size_t& length);
+
+  Bytes rest_;
+  bool malformed_ = false;
+};
+
+// Appends one pair to `into`, each length in its shortest form.
+void append_name_value(std::vector<std::byte>& into, Parameter pair);
+
+}  // namespace bladepsgi::fcgi
