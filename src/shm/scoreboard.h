@@ -1,0 +1,167 @@
+// Scoreboard: what each process is doing now, readable without asking it.
+//
+// A *slot* belongs to one process from before its fork until the overseer has reaped it and read the slot; a *number*
+// (0 … N-1, as in titles and statistics) belongs to the newest ready worker. There are at least twice as many slots as
+// numbers, so that old and new workers stand beside each other during a reload.
+//
+// Each field has one writer at a time: the process that owns the slot while it lives, the overseer before and after.
+// Fields are relaxed atomics: each stands alone, and a reader may see two from different instants. Good enough to show
+// a person; do not decide admission by it. Method, URI and request id of the current request hang together under a
+// sequence lock, which never makes the worker wait.
+//
+// Counters only ever grow, also when a slot gets its next owner (who goes on from there). So a total over all slots
+// never goes back and counts nothing twice, with no moment at which a dead process's share is in two places.
+//
+// Readers take nothing in the mapping on trust: indices and lengths are checked.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "os/clock.h"
+#include "shm/mapping.h"
+
+namespace bladepsgi::shm {
+
+using SlotIndex = std::uint32_t;
+
+enum class State : std::uint8_t {
+  Free,      // nobody's
+  Starting,  // claimed; the process may not exist yet
+  Idle,      // waits for a request
+  Busy,      // serves a request
+  Cleanup,   // the response is out; cleanup handlers run
+  Draining,  // takes no more requests
+  Gone,      // has said that it leaves
+};
+
+enum class Role : std::uint8_t { None, Worker, Auxiliary, Zygote };
+
+// Things worth counting that are not requests served.
+enum class Event : std::uint8_t {
+  Abandoned,          // the client had gone before the application was called
+  ClientGone,         // the client went while the response was made
+  Malformed,          // bytes that break the protocol; the connection was closed
+  Refused,            // over a limit; answered with an error by ourselves
+  TimedOut,           // a peer was too slow
+  ApplicationFailed,  // the application died or returned nonsense
+};
+inline constexpr std::size_t kEvents = 6;
+
+inline constexpr std::size_t kMethodLimit = 15;
+inline constexpr std::size_t kUriLimit = 255;
+inline constexpr std::size_t kRequestIdLimit = 128;
+
+inline constexpr char kNoStatus = '_';
+
+// A slot at one moment, in memory of our own.
+struct SlotSnapshot {
+  SlotIndex slot = 0;
+  State state = State::Free;
+  Role role = Role::None;
+  pid_t pid = 0;  // 0: not known yet
+  std::uint32_t generation = 0;
+  std::optional<std::uint32_t> number;  // workers only
+  char status = kNoStatus;              // what the application last set during this request
+  // Since this process began.
+  std::uint64_t requests = 0;
+  std::uint64_t bytes_in = 0;
+  std::uint64_t bytes_out = 0;
+  os::Monotonic request_started;  // of the current request, or of the last one; epoch: none yet
+  std::chrono::nanoseconds last_duration{};
+  // The current request while Busy or Cleanup, else the last one. Empty and false when the writer was caught (or died)
+  // while writing it.
+  bool request_known = false;
+  std::string method;
+  std::string uri;
+  std::string request_id;
+  bool uri_is_cut = false;
+};
+
+struct BoardHeader;
+struct Slot;
+
+// A view; cheap to copy. The Mapping outlives it.
+class Scoreboard {
+ public:
+  explicit Scoreboard(const Mapping& mapping);
+
+  // For every process.
+  [[nodiscard]] std::uint32_t numbers() const { return layout_.numbers; }
+
+  [[nodiscard]] SlotIndex slots() const { return layout_.slots; }
+
+  // Slots from this one on were never used; reading them would only make the kernel give us pages.
+  [[nodiscard]] SlotIndex used_slots() const;
+  [[nodiscard]] std::int64_t start_time() const;  // seconds since the epoch; 0 while loading
+  [[nodiscard]] std::uint32_t generation() const;
+  [[nodiscard]] std::uint32_t oldest_generation() const;
+  [[nodiscard]] std::uint64_t total_requests() const;
+  [[nodiscard]] std::uint64_t total_events(Event event) const;
+  // Empty for a slot index out of range.
+  [[nodiscard]] std::optional<SlotSnapshot> snapshot(SlotIndex slot) const;
+  // The newest ready worker of that number.
+  [[nodiscard]] std::optional<SlotIndex> slot_of(std::uint32_t number) const;
+  // Its status octet; '_' for a number that nobody has.
+  [[nodiscard]] char status_of(std::uint32_t number) const;
+
+  // For the overseer alone, from here on.
+  void set_start_time(os::WallClock when);
+  // The generation that new workers are made from, and the oldest one of which a process still lives.
+  void set_generations(std::uint32_t newest, std::uint32_t oldest_living);
+
+  // A free slot, made ready for its owner (Starting). `number` is for workers. Empty when all are taken.
+  [[nodiscard]] std::optional<SlotIndex> claim(Role role,
+                                               std::uint32_t generation,
+                                               std::optional<std::uint32_t> number);
+  void set_pid(SlotIndex slot, pid_t pid);
+  // The worker in `slot` is ready: its number now means this slot.
+  void assign_number(SlotIndex slot);
+  // After reaping its owner (or when it was never made): what it did last; the slot is free afterwards, and its number
+  // nobody's, unless a newer worker has that.
+  SlotSnapshot retire(SlotIndex slot);
+
+ private:
+  friend class OwnSlot;
+
+  [[nodiscard]] Slot& slot_at(SlotIndex slot) const;
+  [[nodiscard]] std::atomic<std::uint32_t>& number_at(std::uint32_t number) const;
+  [[nodiscard]] SlotSnapshot read(SlotIndex slot) const;
+
+  Layout layout_;
+  std::byte* base_;
+  BoardHeader* header_;
+};
+
+// What a process writes about itself. One object in one process per slot.
+class OwnSlot {
+ public:
+  OwnSlot(const Scoreboard& board, SlotIndex slot);
+
+  [[nodiscard]] SlotIndex index() const { return index_; }
+
+  // Waits for a request from now on; the status octet is '_' again.
+  void become_idle();
+  void begin_request(std::string_view method,
+                     std::string_view uri,
+                     std::string_view request_id,
+                     os::Monotonic now);
+  // The response is out; counts the request. The bytes are those of this request.
+  void end_request(os::Monotonic now, std::uint64_t bytes_in, std::uint64_t bytes_out);
+  void set_state(State state);
+  void set_status(char octet);
+  void count(Event event);
+
+ private:
+  SlotIndex index_;
+  Slot* slot_;
+};
+
+}  // namespace bladepsgi::shm
