@@ -1,0 +1,86 @@
+#include "supervise/stop_policy.h"
+
+namespace bladepsgi::supervise {
+namespace {
+
+bool is_empty(const Living& living) {
+  return living.workers == 0 && living.auxiliaries == 0 && living.others == 0;
+}
+
+}  // namespace
+
+StopActions StopPolicy::request(StopRequest request, const Living& living, Time now) {
+  if (phase_ == Phase::Finished) return {};
+  switch (request) {
+    case StopRequest::Smart:
+      if (phase_ == Phase::Running) {
+        StopActions actions;
+        actions.drain_workers = living.workers > 0;
+        phase_ = Phase::Draining;
+        follow(living, now, actions);
+        return actions;
+      }
+      return kill(0, living, now);
+    case StopRequest::Fast:
+      return kill(0, living, now);
+    case StopRequest::Immediate:
+    case StopRequest::Failure:
+      return kill(1, living, now);
+  }
+  return {};
+}
+
+StopActions StopPolicy::advance(const Living& living, Time now) {
+  StopActions actions;
+  follow(living, now, actions);
+  return actions;
+}
+
+StopActions StopPolicy::kill(int exit_code, const Living& living, Time now) {
+  // The worst reason decides the exit code; what is being killed is not killed twice.
+  if (exit_code != 0) exit_code_ = exit_code;
+  StopActions actions;
+  if (phase_ != Phase::Killing) {
+    phase_ = Phase::Killing;
+    deadline_ = now + options_.kill_grace;
+    actions.kill_everything = !is_empty(living);
+  }
+  follow(living, now, actions);
+  return actions;
+}
+
+void StopPolicy::follow(const Living& living, Time now, StopActions& actions) {
+  if (phase_ == Phase::Draining && living.workers == 0) {
+    phase_ = Phase::EndingAuxiliaries;
+    if (living.auxiliaries > 0) {
+      actions.terminate_auxiliaries = true;
+      deadline_ = now + options_.auxiliary_grace;
+    }
+  }
+  if (phase_ == Phase::EndingAuxiliaries) {
+    if (living.auxiliaries == 0) {
+      phase_ = Phase::EndingOthers;
+      actions.kill_others = living.others > 0;
+      deadline_ = now + options_.kill_grace;
+    } else if (deadline_ && now >= *deadline_) {
+      phase_ = Phase::KillingAuxiliaries;
+      actions.kill_auxiliaries = true;
+      deadline_ = now + options_.kill_grace;
+    }
+  }
+  if (phase_ == Phase::KillingAuxiliaries &&
+      (living.auxiliaries == 0 || (deadline_ && now >= *deadline_))) {
+    phase_ = Phase::EndingOthers;
+    actions.kill_others = living.others > 0;
+    deadline_ = now + options_.kill_grace;
+  }
+  if (phase_ == Phase::EndingOthers || phase_ == Phase::Killing) {
+    if (is_empty(living) || (deadline_ && now >= *deadline_)) {
+      phase_ = Phase::Finished;
+      deadline_.reset();
+      actions.finish = exit_code_;
+    }
+  }
+}
+
+}  // namespace bladepsgi::supervise
