@@ -22,6 +22,7 @@ if(BLADEPSGI_FUZZ)
   target_link_options(bladepsgi_flags INTERFACE -fsanitize=address,undefined)
 endif()
 
+find_package(fmt REQUIRED)
 if(BLADEPSGI_TESTS)
   find_package(GTest REQUIRED)
   include(GoogleTest)
