@@ -1,0 +1,86 @@
+// main: reads the command line and composes the program.
+
+#include <fcntl.h>
+#include <limits.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "config/config.h"
+#include "config/exit_codes.h"
+#include "os/log.h"
+#include "os/process.h"
+#include "overseer/options.h"
+#include "overseer/overseer.h"
+
+namespace bladepsgi {
+
+namespace {
+
+// Whoever started us may have closed them; the next descriptor opened must not become one of them.
+void open_standard_descriptors() {
+  int fd = 0;
+  do {
+    fd = ::open("/dev/null",
+                O_RDWR);  // NOLINT(android-cloexec-open): they are what programs inherit
+  } while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd > STDERR_FILENO) ::close(fd);
+}
+
+// Beside the program in a build tree, under ../lib when installed.
+std::string runtime_module() {
+  std::array<char, PATH_MAX> path{};
+  const ssize_t size = ::readlink("/proc/self/exe", path.data(), path.size());
+  std::string directory(path.data(), size > 0 ? static_cast<std::size_t>(size) : 0);
+  directory.erase(directory.rfind('/') + 1);
+  const std::string beside = directory + "runtime/perl.so";
+  if (::access(beside.c_str(), F_OK) == 0) return beside;
+  return directory + "../lib/bladepsgi/runtime/perl.so";
+}
+
+void print(std::FILE* stream, const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stream);
+  std::fflush(stream);
+}
+
+int run(int argc, char** argv) {
+  const config::Parsed parsed = config::parse(argc, argv);
+  if (const auto* information = std::get_if<config::Information>(&parsed)) {
+    print(stdout, information->text);
+    return to_int(config::ExitCode::Success);
+  }
+  if (const auto* error = std::get_if<config::UsageError>(&parsed)) {
+    print(stderr, error->text());
+    return to_int(config::ExitCode::Usage);
+  }
+  auto options = overseer::make_options(std::get<config::Config>(parsed), runtime_module());
+  if (!options) {
+    os::LogWriter(STDERR_FILENO)
+        .write(Severity::Fatal, {}, 0, options.error().message, os::LogWriter::Origin::Own);
+    return to_int(config::ExitCode::Usage);
+  }
+  os::ProcessTitle title(argc, argv);  // from here on argv's memory is not ours to read
+  return overseer::Overseer(std::move(*options), title).run();
+}
+
+}  // namespace
+
+}  // namespace bladepsgi
+
+int main(int argc, char** argv) {
+  bladepsgi::open_standard_descriptors();
+  try {
+    return bladepsgi::run(argc, argv);
+  } catch (const std::exception& failure) {
+    bladepsgi::os::LogWriter(STDERR_FILENO)
+        .write(bladepsgi::Severity::Fatal, "overseer", ::getpid(), failure.what(),
+               bladepsgi::os::LogWriter::Origin::Own);
+  }
+  return bladepsgi::config::to_int(bladepsgi::config::ExitCode::Failure);
+}

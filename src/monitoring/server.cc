@@ -1,0 +1,144 @@
+#include "monitoring/server.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <string>
+#include <utility>
+
+#include "os/clock.h"
+#include "os/system_error.h"
+
+namespace bladepsgi::monitoring {
+namespace {
+
+constexpr int kAcceptsPerTurn =
+    16;  // so that a flood of clients does not keep the loop from the others
+constexpr std::size_t kMostInput = std::size_t{1} << 20;  // from a client that has nothing to say
+
+}  // namespace
+
+Server::Server(os::EventLoop& loop,
+               os::Fd listener,
+               const Options& options,
+               std::function<std::string()> answer,
+               std::function<void(const std::string&)> warn)
+    : loop_(loop),
+      listener_(std::move(listener)),
+      options_(options),
+      answer_(std::move(answer)),
+      warn_(std::move(warn)) {
+  listen();
+}
+
+Server::~Server() {
+  loop_.cancel(pause_);
+  loop_.remove(listener_.get());
+  while (!clients_.empty())
+    drop(clients_.begin());
+}
+
+void Server::listen() {
+  loop_.add(listener_.get(), EPOLLIN, [this](std::uint32_t) { accept_clients(); });
+}
+
+void Server::accept_clients() {
+  for (int i = 0; i < kAcceptsPerTurn; ++i) {
+    os::Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (socket.is_open()) {
+      warned_ = false;
+      greet(std::move(socket));
+      continue;
+    }
+    switch (errno) {
+      case EAGAIN:
+        return;
+      case EINTR:
+      case ECONNABORTED:
+        continue;
+      case EMFILE:
+      case ENFILE:
+      case ENOBUFS:
+      case ENOMEM:
+        return pause_accepting(errno);
+      default:
+        throw os::SystemError(errno, "accept a client of the statistics socket");
+    }
+  }
+}
+
+void Server::pause_accepting(int error) {
+  // The connection that cannot be taken stays in the queue and would wake us again at once.
+  if (!std::exchange(warned_, true)) {
+    warn_(os::describe_failure(error, "accept a client of the statistics socket") +
+          "; trying again every " + std::to_string(options_.accept_pause.count()) + " ms");
+  }
+  loop_.remove(listener_.get());
+  pause_ = loop_.call_at(os::monotonic_now() + options_.accept_pause, [this] { listen(); });
+}
+
+void Server::greet(os::Fd socket) {
+  const Position client = clients_.emplace(clients_.end());
+  client->socket = std::move(socket);
+  client->text = answer_();
+  unsent_ += client->text.size();
+  client->limit =
+      loop_.call_at(os::monotonic_now() + options_.client_limit, [this, client] { drop(client); });
+  proceed(client, EPOLLOUT);
+  while (clients_.size() > options_.most_clients ||
+         (unsent_ > options_.most_unsent_bytes && clients_.size() > 1)) {
+    drop(clients_.begin());
+  }
+}
+
+void Server::proceed(Position client, std::uint32_t events) {
+  if ((events & (EPOLLERR | EPOLLHUP)) != 0) return drop(client);
+  if ((events & EPOLLOUT) != 0 && !send(*client)) return drop(client);
+  if ((events & EPOLLIN) != 0 && !discard_input(*client)) return drop(client);
+  if (client->input_ended && client->sent == client->text.size()) return drop(client);
+  watch(client);
+}
+
+void Server::watch(Position client) {
+  // Only what can change something: a client that has closed its side, but is slow to read, is readable for ever.
+  const std::uint32_t wanted = (client->input_ended ? 0U : std::uint32_t{EPOLLIN}) |
+                               (client->sent < client->text.size() ? std::uint32_t{EPOLLOUT} : 0U);
+  if (wanted == client->watched) return;
+  if (client->watched != 0) loop_.remove(client->socket.get());
+  client->watched = wanted;
+  loop_.add(client->socket.get(), wanted,
+            [this, client](std::uint32_t events) { proceed(client, events); });
+}
+
+bool Server::send(Client& client) {
+  while (client.sent < client.text.size()) {
+    const ssize_t count = ::send(client.socket.get(), client.text.data() + client.sent,
+                                 client.text.size() - client.sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM;
+    client.sent += static_cast<std::size_t>(count);
+    unsent_ -= static_cast<std::size_t>(count);
+  }
+  ::shutdown(client.socket.get(), SHUT_WR);
+  return true;
+}
+
+bool Server::discard_input(Client& client) {
+  std::array<char, 16384> bytes;
+  const ssize_t count = ::recv(client.socket.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+  if (count < 0) return errno == EAGAIN || errno == EINTR;
+  if (count == 0) client.input_ended = true;
+  client.discarded += static_cast<std::size_t>(count);
+  return client.discarded <= kMostInput;
+}
+
+void Server::drop(Position client) {
+  unsent_ -= client->text.size() - client->sent;
+  loop_.cancel(client->limit);
+  if (client->watched != 0) loop_.remove(client->socket.get());
+  clients_.erase(client);
+}
+
+}  // namespace bladepsgi::monitoring

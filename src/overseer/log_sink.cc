@@ -1,0 +1,182 @@
+#include "overseer/log_sink.h"
+
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "base/text.h"
+#include "os/socket.h"
+
+namespace bladepsgi::overseer {
+
+LogSink::LogSink(os::EventLoop& loop, bool raw_output)
+    : loop_(loop), writer_(STDERR_FILENO), raw_output_(raw_output) {}
+
+LogSink::~LogSink() {
+  for (const auto& [id, source] : sources_) {
+    for (const os::Fd& pipe : source->pipes) {
+      if (pipe.is_open()) loop_.remove(pipe.get());
+    }
+  }
+  if (is_watching_backlog_) loop_.remove(writer_.fd());
+}
+
+void LogSink::log(Severity severity, std::string_view text) {
+  write(severity, "overseer", ::getpid(), text, os::LogWriter::Origin::Own);
+}
+
+void LogSink::write(Severity severity,
+                    std::string_view role,
+                    pid_t pid,
+                    std::string_view text,
+                    os::LogWriter::Origin origin) {
+  writer_.write(severity, role, pid, text, origin);
+  watch_backlog();
+}
+
+void LogSink::watch_backlog() {
+  if (is_watching_backlog_ == writer_.has_backlog()) return;
+  if (is_watching_backlog_) {
+    loop_.remove(writer_.fd());
+    is_watching_backlog_ = false;
+    return;
+  }
+  loop_.add(writer_.fd(), EPOLLOUT, [this](std::uint32_t) {
+    writer_.flush();
+    watch_backlog();
+  });
+  is_watching_backlog_ = true;
+}
+
+LogSink::Opened LogSink::open(std::string role,
+                              std::function<void(pid_t)> on_ready,
+                              std::function<void()> on_closed) {
+  auto source = std::make_shared<Source>();
+  source->role = std::move(role);
+  source->on_ready = std::move(on_ready);
+  source->on_closed = std::move(on_closed);
+  Opened opened{.source = next_id_++, .ends = {}};
+  const std::array<os::Fd*, 3> ends{&opened.ends.output, &opened.ends.error, &opened.ends.channel};
+  for (const Stream stream : {Output, ErrorOutput, Channel}) {
+    if (raw_output_ && stream != Channel) continue;
+    os::Pipe pipe = os::make_pipe();
+    os::set_non_blocking(pipe.read.get());
+    source->pipes[stream] = std::move(pipe.read);
+    *ends[stream] = std::move(pipe.write);
+  }
+  sources_.emplace(opened.source, std::move(source));
+  return opened;
+}
+
+void LogSink::start_reading(SourceId id, pid_t pid) {
+  const auto found = sources_.find(id);
+  if (found == sources_.end()) return;
+  Source& source = *found->second;
+  if (pid != 0) source.pid = pid;
+  if (std::exchange(source.is_reading, true)) return;
+  for (const Stream stream : {Output, ErrorOutput, Channel}) {
+    if (!source.pipes[stream].is_open()) continue;
+    loop_.add(source.pipes[stream].get(), EPOLLIN,
+              [this, id, stream](std::uint32_t) { read_some(id, stream); });
+  }
+}
+
+void LogSink::read_some(SourceId id, Stream stream) {
+  const auto found = sources_.find(id);
+  if (found == sources_.end()) return;
+  const std::shared_ptr<Source> source = found->second;
+  std::array<char, std::size_t{64} * 1024> buffer;
+  const ssize_t size = ::read(source->pipes[stream].get(), buffer.data(), buffer.size());
+  if (size > 0) {
+    take(*source, stream, {buffer.data(), static_cast<std::size_t>(size)});
+  } else if (size == 0 || (errno != EAGAIN && errno != EINTR)) {
+    close_stream(id, stream);
+  }
+}
+
+void LogSink::take(Source& source, Stream stream, std::string_view bytes) {
+  const auto line = [this, &source](std::string_view text) {
+    write(Severity::Log, source.role, source.pid, text, os::LogWriter::Origin::Application);
+  };
+  if (stream != Channel) {
+    source.lines[stream].feed(bytes, line);
+    return;
+  }
+  const bool sound = source.frames.feed(
+      bytes, {.on_text =
+                  [this, &source](Severity severity, std::string_view text) {
+                    write(severity, source.role, source.pid, text, os::LogWriter::Origin::Own);
+                  },
+              .on_ready =
+                  [&source](pid_t pid) {
+                    if (source.pid == 0) source.pid = pid;
+                    if (source.on_ready) source.on_ready(pid);
+                  }});
+  if (!sound && !std::exchange(source.said_unsound, true)) {
+    log(Severity::Warning,
+        source.role + " (pid " + std::to_string(source.pid) +
+            ") wrote into a descriptor that is not its own; some of its log lines are lost: " +
+            printable(bytes, 80));
+  }
+}
+
+void LogSink::close_stream(SourceId id, Stream stream) {
+  const auto found = sources_.find(id);
+  if (found == sources_.end()) return;
+  const std::shared_ptr<Source> held = found->second;
+  Source& source = *held;
+  if (stream != Channel) {
+    source.lines[stream].finish([this, &source](std::string_view text) {
+      write(Severity::Log, source.role, source.pid, text, os::LogWriter::Origin::Application);
+    });
+  }
+  if (source.pipes[stream].is_open()) {
+    if (source.is_reading) loop_.remove(source.pipes[stream].get());
+    source.pipes[stream].reset();
+  }
+  if (stream == Channel && source.on_closed) std::exchange(source.on_closed, nullptr)();
+  for (const os::Fd& pipe : source.pipes) {
+    if (pipe.is_open()) return;
+  }
+  if (source.is_dead) sources_.erase(id);
+}
+
+void LogSink::finish(SourceId id) {
+  const auto found = sources_.find(id);
+  if (found == sources_.end()) return;
+  const std::shared_ptr<Source> source = found->second;
+  source->on_ready = nullptr;
+  source->on_closed = nullptr;
+  start_reading(id, 0);
+  for (const Stream stream : {Channel, Output, ErrorOutput}) {
+    // As much as a full pipe holds; a grandchild that goes on writing is read from the loop.
+    std::array<char, std::size_t{64} * 1024> buffer;
+    for (int turn = 0; turn < 17 && source->pipes[stream].is_open(); ++turn) {
+      const ssize_t size = ::read(source->pipes[stream].get(), buffer.data(), buffer.size());
+      if (size > 0) {
+        take(*source, stream, {buffer.data(), static_cast<std::size_t>(size)});
+        continue;
+      }
+      if (size == 0) close_stream(id, stream);
+      break;
+    }
+  }
+  source->is_dead = true;
+  for (const os::Fd& pipe : source->pipes) {
+    if (pipe.is_open()) return;
+  }
+  sources_.erase(id);
+}
+
+void LogSink::drain(std::chrono::milliseconds limit) {
+  for (auto next = sources_.begin(); next != sources_.end();) {
+    const SourceId id = (next++)->first;  // finish may erase it
+    finish(id);
+  }
+  writer_.drain(limit);
+  watch_backlog();
+}
+
+}  // namespace bladepsgi::overseer

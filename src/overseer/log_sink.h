@@ -1,0 +1,97 @@
+// LogSink: where the output of every process arrives and becomes lines of the one log.
+//
+// Each process has three pipes: standard output, standard error, log channel. They are read a bounded piece a turn, so that a
+// process that prints without end cannot keep the overseer from its duty; they are read to their end after the process
+// has died, so that its last words are kept. A pipe that a grandchild still holds open simply stays.
+#pragma once
+
+#include <sys/types.h>
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/severity.h"
+#include "os/event_loop.h"
+#include "os/fd.h"
+#include "os/log.h"
+
+namespace bladepsgi::overseer {
+
+class LogSink {
+ public:
+  using SourceId = std::uint64_t;
+
+  // The writing ends, for the child. Output and error are -1 with raw output: the child keeps what it inherited.
+  struct Ends {
+    os::Fd output;
+    os::Fd error;
+    os::Fd channel;
+  };
+
+  struct Opened {
+    SourceId source = 0;
+    Ends ends;
+  };
+
+  LogSink(os::EventLoop& loop, bool raw_output);
+  LogSink(const LogSink&) = delete;
+  LogSink& operator=(const LogSink&) = delete;
+  ~LogSink();
+
+  // The overseer's own lines.
+  void log(Severity severity, std::string_view text);
+
+  // Pipes for a new process. Nothing is read before start_reading: lines need the pid. `on_ready` is called when the
+  // process says that it is ready, with its pid.
+  // `on_closed` is called when nobody holds the log channel any more.
+  Opened open(std::string role,
+              std::function<void(pid_t)> on_ready,
+              std::function<void()> on_closed = {});
+  void start_reading(SourceId source, pid_t pid);
+
+  // The process is dead: reads what it left behind, and forgets the pipes that nobody else holds.
+  void finish(SourceId source);
+
+  // Reads what has arrived from everybody and writes it out, waiting at most that long for a stuck reader.
+  void drain(std::chrono::milliseconds limit);
+
+ private:
+  enum Stream : std::size_t { Output, ErrorOutput, Channel };
+
+  struct Source {
+    std::string role;
+    pid_t pid = 0;
+    bool is_reading = false;
+    bool is_dead = false;
+    std::array<os::Fd, 3> pipes;
+    std::array<os::LineSplitter, 2> lines;
+    os::LogFrames frames;
+    bool said_unsound = false;
+    std::function<void(pid_t)> on_ready;
+    std::function<void()> on_closed;
+  };
+
+  void read_some(SourceId id, Stream stream);
+  void take(Source& source, Stream stream, std::string_view bytes);
+  void close_stream(SourceId id, Stream stream);
+  void write(Severity severity,
+             std::string_view role,
+             pid_t pid,
+             std::string_view text,
+             os::LogWriter::Origin origin);
+  void watch_backlog();
+
+  os::EventLoop& loop_;
+  os::LogWriter writer_;
+  bool raw_output_;
+  bool is_watching_backlog_ = false;
+  SourceId next_id_ = 1;
+  std::map<SourceId, std::shared_ptr<Source>> sources_;
+};
+
+}  // namespace bladepsgi::overseer

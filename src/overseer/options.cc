@@ -1,0 +1,112 @@
+#include "overseer/options.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "os/privileges.h"
+
+namespace bladepsgi::overseer {
+
+namespace {
+
+std::string spool_directory(const config::Config& config) {
+  if (!config.spool_directory.empty()) return config.spool_directory;
+  const char* temporary = std::getenv("TMPDIR");
+  return temporary != nullptr && *temporary != '\0' ? temporary : "/tmp";
+}
+
+worker::Options make_worker_options(const config::Config& config) {
+  worker::Options options;
+  options.idle_timeout = config.idle_timeout;
+  worker::FcgiOptions& exchange = options.fcgi;
+  exchange.head_timeout = config.head_timeout;
+  exchange.body_timeout = config.body_timeout;
+  exchange.send_timeout = config.send_timeout;
+  if (config.max_body != 0) exchange.max_body = config.max_body;
+  exchange.input_memory = static_cast<std::size_t>(config.input_memory);
+  exchange.spool_directory = spool_directory(config);
+  exchange.limits.parameter_bytes = static_cast<std::size_t>(config.max_params_bytes);
+  exchange.limits.parameter_count = config.max_params;
+  exchange.limits.drain_bytes = config.drain_limit;
+  exchange.values.max_connections = config.workers;
+  exchange.values.max_requests = config.workers;
+  switch (config.input) {
+    case config::Input::Auto:
+      exchange.input = worker::InputMode::Auto;
+      break;
+    case config::Input::Stream:
+      exchange.input = worker::InputMode::Stream;
+      break;
+    case config::Input::Spool:
+      exchange.input = worker::InputMode::Spool;
+      break;
+  }
+  exchange.environment.mount = config.mount;
+  switch (config.path_info) {
+    case config::PathInfo::Auto:
+      exchange.environment.path_info = fcgi::PathInfoMode::Auto;
+      break;
+    case config::PathInfo::Plack:
+      exchange.environment.path_info = fcgi::PathInfoMode::Plack;
+      break;
+    case config::PathInfo::Server:
+      exchange.environment.path_info = fcgi::PathInfoMode::Server;
+      break;
+  }
+  return options;
+}
+
+}  // namespace
+
+Result<Options> make_options(const config::Config& config, const std::string& runtime_module) {
+  Options options;
+  options.title_prefix = config.proctitle_prefix;
+  options.raw_output = config.raw_output;
+  options.on_crash = config.on_crash == config::OnCrash::Stop ? supervise::CrashAction::Stop
+                                                              : supervise::CrashAction::Restart;
+  PoolOptions& pool = options.pool;
+  pool.listen_path = config.fastcgi_socket_path;
+  pool.statistics_path = config.stats_socket_path;
+  pool.access.mode = config.socket_mode;
+  if (!config.socket_owner.empty()) {
+    auto owner = os::find_user(config.socket_owner);
+    if (!owner) return fail(Remedy::Refuse, "--socket-owner: " + owner.error().message);
+    pool.access.owner = *owner;
+  }
+  if (!config.socket_group.empty()) {
+    auto group = os::find_group(config.socket_group);
+    if (!group) return fail(Remedy::Refuse, "--socket-group: " + group.error().message);
+    pool.access.group = *group;
+  }
+  pool.backlog = static_cast<int>(config.backlog);
+  pool.workers = config.workers;
+  pool.shared_memory = config.shared_memory;
+  pool.load_timeout = config.load_timeout;
+
+  zygote::Options& zygote = pool.zygote;
+  zygote.title_prefix = config.proctitle_prefix;
+  zygote.runtime_module = runtime_module;
+  zygote.load.application_path = config.application_path;
+  zygote.load.loader = config.loader;
+  zygote.load.error_stream = config.errors == config::Errors::FastCgi
+                                 ? runtime::ErrorStream::Protocol
+                                 : runtime::ErrorStream::Log;
+  if (!config.user.empty() || !config.group.empty()) {
+    auto identity = os::find_identity(config.user, config.group);
+    if (!identity) return fail(Remedy::Refuse, "--user and --group: " + identity.error().message);
+    if (!os::is_root() && identity->user != ::geteuid()) {
+      return fail(Remedy::Refuse, "--user: only root can change to user '" + config.user + "'");
+    }
+    if (os::is_root()) {
+      zygote.identity = *identity;
+      // The sockets belong to whom the application runs as, unless said otherwise.
+      if (!pool.access.owner) pool.access.owner = identity->user;
+      if (!pool.access.group) pool.access.group = identity->group;
+    }
+  }
+  zygote.worker = make_worker_options(config);
+  return options;
+}
+
+}  // namespace bladepsgi::overseer

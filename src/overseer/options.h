@@ -1,0 +1,38 @@
+// Options of the overseer: what the configuration asks for, looked up and checked against this machine.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "base/result.h"
+#include "config/config.h"
+#include "os/socket.h"
+#include "supervise/restart_policy.h"
+#include "zygote/inheritance.h"
+
+namespace bladepsgi::overseer {
+
+// One application with its listeners and processes.
+struct PoolOptions {
+  std::string listen_path;
+  std::string statistics_path;
+  os::SocketAccess access;  // of both sockets
+  int backlog = 0;
+  std::uint32_t workers = 1;
+  std::uint64_t shared_memory = 0;  // bytes of address space for semaphores and atomics
+  std::chrono::milliseconds load_timeout{};
+  zygote::Options zygote;
+};
+
+struct Options {
+  std::string title_prefix;
+  bool raw_output = false;
+  supervise::CrashAction on_crash = supervise::CrashAction::Restart;
+  PoolOptions pool;  // the list of pools has one entry
+};
+
+// Users and groups are looked up here. `runtime_module` is the path of the language runtime.
+Result<Options> make_options(const config::Config& config, const std::string& runtime_module);
+
+}  // namespace bladepsgi::overseer

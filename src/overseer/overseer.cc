@@ -1,0 +1,143 @@
+#include "overseer/overseer.h"
+
+#include <fmt/format.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <utility>
+
+#include "base/text.h"
+#include "config/exit_codes.h"
+
+namespace bladepsgi::overseer {
+
+Overseer::Overseer(Options options, os::ProcessTitle& title)
+    : options_(std::move(options)),
+      title_(title),
+      signals_(
+          os::signal_set({SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2})),
+      log_(loop_, options_.raw_output) {}
+
+int Overseer::run() {
+  title_.set(options_.title_prefix + ": overseer");
+  os::become_subreaper();
+  const std::size_t descriptor_limit = os::raise_descriptor_limit();
+  loop_.add(signals_.fd(), EPOLLIN, [this](std::uint32_t) { on_signals(); });
+
+  Pool::Environment environment;
+  environment.loop = &loop_;
+  environment.log = &log_;
+  environment.title = &title_;
+  environment.descriptor_limit = descriptor_limit;
+  environment.stop_on_crash = options_.on_crash == supervise::CrashAction::Stop;
+  environment.on_failure = [this](int code) {
+    if (!failure_code_) failure_code_ = code;
+    request_stop(supervise::StopRequest::Failure);
+  };
+  Pool& pool = pools_.emplace_back(options_.pool, options_.title_prefix, std::move(environment));
+  if (auto started = pool.start(); !started) {
+    log_.log(Severity::Fatal, started.error().message);
+    failure_code_ = to_int(config::ExitCode::Failure);
+    request_stop(supervise::StopRequest::Failure);
+  }
+  while (!exit_code_)
+    loop_.run_once();
+
+  pools_.clear();
+  log_.drain(std::chrono::seconds(1));
+  loop_.cancel(stop_timer_);
+  loop_.remove(signals_.fd());
+  return failure_code_.value_or(*exit_code_);
+}
+
+void Overseer::on_signals() {
+  while (const auto caught = signals_.try_take()) {
+    switch (caught->number) {
+      case SIGCHLD:
+        reap();
+        break;
+      case SIGTERM:
+        request_stop(supervise::StopRequest::Smart);
+        break;
+      case SIGINT:
+        request_stop(supervise::StopRequest::Fast);
+        break;
+      case SIGQUIT:
+        failure_code_ = to_int(config::ExitCode::ImmediateStop);
+        request_stop(supervise::StopRequest::Immediate);
+        break;
+      case SIGPIPE:
+        break;  // writing said so already
+      default:
+        log_.log(Severity::Warning, fmt::format("{} from pid {} has no meaning here and is ignored",
+                                                os::signal_name(caught->number), caught->sender));
+        break;
+    }
+  }
+}
+
+void Overseer::reap() {
+  for (os::Ended ended = os::try_reap_any(); ended.pid != 0; ended = os::try_reap_any()) {
+    for (Pool& pool : pools_) {
+      if (pool.on_reaped(ended)) break;
+    }
+  }
+  if (stop_.is_stopping()) advance_stop();
+}
+
+supervise::Living Overseer::living() const {
+  supervise::Living all;
+  for (const Pool& pool : pools_) {
+    const supervise::Living one = pool.living();
+    all.workers += one.workers;
+    all.auxiliaries += one.auxiliaries;
+    all.others += one.others;
+  }
+  return all;
+}
+
+void Overseer::request_stop(supervise::StopRequest request) {
+  const bool is_first = !stop_.is_stopping();
+  const auto before = stop_.phase();
+  for (Pool& pool : pools_)
+    pool.stop_accepting_restarts();
+  const supervise::StopActions actions = stop_.request(request, living(), os::monotonic_now());
+  if (is_first && request == supervise::StopRequest::Smart) {
+    for (const Pool& pool : pools_)
+      log_.log(Severity::Log, "stopping: waiting for " + pool.describe_living());
+  } else if (before != stop_.phase() && request != supervise::StopRequest::Failure) {
+    log_.log(Severity::Log, request == supervise::StopRequest::Immediate
+                                ? "stopping immediately: everything is killed"
+                                : "stopping fast: everything ends at once");
+  }
+  carry_out(actions);
+}
+
+void Overseer::advance_stop() {
+  carry_out(stop_.advance(living(), os::monotonic_now()));
+}
+
+void Overseer::carry_out(const supervise::StopActions& actions) {
+  for (Pool& pool : pools_) {
+    if (actions.drain_workers) pool.drain_workers();
+    if (actions.terminate_auxiliaries) pool.signal_auxiliaries(SIGTERM);
+    if (actions.kill_auxiliaries) pool.signal_auxiliaries(SIGKILL);
+    if (actions.kill_others) pool.kill_others();
+    if (actions.kill_everything) pool.kill_everything();
+  }
+  loop_.cancel(stop_timer_);
+  if (actions.finish) {
+    exit_code_ = actions.finish;
+    if (!failure_code_) log_.log(Severity::Log, "stopped");
+    return;
+  }
+  if (const auto deadline = stop_.deadline()) {
+    stop_timer_ = loop_.call_at(*deadline, [this] {
+      stop_timer_ = {};
+      advance_stop();
+    });
+  }
+}
+
+}  // namespace bladepsgi::overseer

@@ -1,0 +1,46 @@
+// Overseer: the process that was started. Owns the list of pools, the signals and the log; runs no application code and
+// never maps a language runtime, so no application can take it down.
+#pragma once
+
+#include <list>
+#include <memory>
+#include <optional>
+
+#include "os/event_loop.h"
+#include "os/process.h"
+#include "os/signals.h"
+#include "overseer/log_sink.h"
+#include "overseer/options.h"
+#include "overseer/pool.h"
+#include "supervise/stop_policy.h"
+
+namespace bladepsgi::overseer {
+
+class Overseer {
+ public:
+  Overseer(Options options, os::ProcessTitle& title);
+
+  // Until everything has ended; returns the exit code.
+  int run();
+
+ private:
+  void on_signals();
+  void reap();
+  void request_stop(supervise::StopRequest request);
+  void advance_stop();
+  void carry_out(const supervise::StopActions& actions);
+  [[nodiscard]] supervise::Living living() const;
+
+  Options options_;
+  os::ProcessTitle& title_;
+  os::SignalFd signals_;
+  os::EventLoop loop_;
+  LogSink log_;
+  std::list<Pool> pools_;
+  supervise::StopPolicy stop_;
+  os::EventLoop::TimerId stop_timer_;
+  std::optional<int> failure_code_;  // overrides the stop policy's
+  std::optional<int> exit_code_;
+};
+
+}  // namespace bladepsgi::overseer

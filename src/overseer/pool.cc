@@ -1,0 +1,697 @@
+#include "overseer/pool.h"
+
+#include <fmt/format.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <utility>
+
+#include "base/text.h"
+#include "config/exit_codes.h"
+#include "monitoring/monitoring.h"
+#include "os/privileges.h"
+#include "os/system_error.h"
+
+namespace bladepsgi::overseer {
+
+namespace {
+
+using std::chrono::duration_cast;
+using std::chrono::milliseconds;
+
+std::string seconds_text(os::Monotonic::duration duration) {
+  return fmt::format("{:.1f} s", std::chrono::duration<double>(duration).count());
+}
+
+std::string plural(std::uint32_t count, std::string_view what) {
+  return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
+}
+
+// What a dead worker was doing; empty when it was idle.
+std::string describe_request(const shm::SlotSnapshot& slot, os::Monotonic now) {
+  if (slot.state != shm::State::Busy && slot.state != shm::State::Cleanup) return {};
+  if (!slot.request_known) return " while it served a request";
+  return fmt::format(" while it {} {} {}{} (request id {}), for {}",
+                     slot.state == shm::State::Busy ? "served" : "ran cleanup handlers of",
+                     printable(slot.method), printable(slot.uri), slot.uri_is_cut ? "…" : "",
+                     printable(slot.request_id), seconds_text(now - slot.request_started));
+}
+
+}  // namespace
+
+Pool::Pool(const PoolOptions& options, std::string title_prefix, Environment environment)
+    : options_(options),
+      title_prefix_(std::move(title_prefix)),
+      environment_(std::move(environment)) {
+  worker_positions_.resize(options_.workers);
+}
+
+Pool::~Pool() {
+  forget_zygote();
+  // Only what could not even be killed is left (a process stuck in the kernel); its parent-death signal waits for it.
+  for (Process& process : processes_)
+    static_cast<void>(process.child.hand_on());
+}
+
+Result<void> Pool::start() {
+  warn_about_machine();
+  auto listener = os::UnixListener::create(options_.listen_path, options_.backlog, options_.access);
+  if (!listener) return fail(listener.error());
+  auto statistics =
+      os::UnixListener::create(options_.statistics_path, options_.backlog, options_.access);
+  if (!statistics) return fail(statistics.error());
+  listener_ = std::move(*listener);
+  statistics_ = std::move(*statistics);
+  mapping_ =
+      shm::Mapping::create({.numbers = options_.workers, .object_bytes = options_.shared_memory});
+  board_.emplace(*mapping_);
+  objects_.emplace(*mapping_);
+  // Small and long-lived ones first: what is forked later has more memory to share and less to leave behind.
+  if (auto started = start_monitoring(); !started) return started;
+  return start_zygote();
+}
+
+void Pool::warn_about_machine() {
+  if (const int limit = os::backlog_limit(); limit > 0 && limit < options_.backlog) {
+    environment_.log->log(
+        Severity::Warning,
+        fmt::format(
+            "the backlog of {} is cut to {} by the kernel's net.core.somaxconn: raise that with "
+            "sysctl, or lower --backlog",
+            options_.backlog, limit));
+  }
+  if (os::is_root() && !options_.zygote.identity) {
+    environment_.log->log(Severity::Warning,
+                          "running as root without --user: the application runs as root too; give "
+                          "it a user of its own");
+  }
+}
+
+Result<void> Pool::start_monitoring() {
+  auto opened = environment_.log->open("monitoring", {});
+  const pid_t overseer = ::getpid();
+  const auto pid = os::fork_role(os::Parent::Caller, [&] {
+    os::die_with_parent(overseer);
+    environment_.title->set(title_prefix_ + ": monitoring");
+    // What it has to say it says on standard error.
+    if (opened.ends.output.is_open()) ::dup2(opened.ends.output.get(), STDOUT_FILENO);
+    if (opened.ends.error.is_open()) ::dup2(opened.ends.error.get(), STDERR_FILENO);
+    os::close_all_except({statistics_->fd(), mapping_->descriptor()});
+    return monitoring::run({.listener = os::Fd(statistics_->fd()),
+                            .mapping = &*mapping_,
+                            .parent = overseer,
+                            .options = {}});
+  });
+  if (!pid) return fail(pid.error());
+  Process process{
+      .kind = Kind::Monitoring, .role = "monitoring", .child = os::Child(*pid), .slot = {}};
+  process.is_ready = true;
+  process.started = os::monotonic_now();
+  process.source = opened.source;
+  environment_.log->start_reading(opened.source, *pid);
+  processes_.push_back(std::move(process));
+  return {};
+}
+
+Result<void> Pool::start_zygote() {
+  forget_zygote();
+  const std::uint32_t generation = next_generation_;
+  const auto slot = board_->claim(shm::Role::Zygote, generation, std::nullopt);
+  if (!slot) return fail(Remedy::Retry, "no room on the scoreboard for a zygote");
+  auto opened = environment_.log->open("zygote", {});
+  auto [ours, theirs] = os::make_message_pair();
+  const pid_t overseer = ::getpid();
+  const auto pid = os::fork_role(os::Parent::Caller, [&, &theirs = theirs] {
+    zygote::Inheritance inheritance;
+    inheritance.overseer = overseer;
+    inheritance.control = theirs.get();
+    inheritance.output = opened.ends.output.get();
+    inheritance.error = opened.ends.error.get();
+    inheritance.log_channel = opened.ends.channel.get();
+    inheritance.listeners = {listener_->fd()};
+    inheritance.mapping = &*mapping_;
+    inheritance.slot = *slot;
+    inheritance.generation = generation;
+    inheritance.title = environment_.title;
+    inheritance.options = options_.zygote;
+    inheritance.options.descriptor_limit = environment_.descriptor_limit;
+    return zygote::run(inheritance);
+  });
+  if (!pid) {
+    board_->retire(*slot);
+    return fail(pid.error());
+  }
+  ++next_generation_;
+  board_->set_pid(*slot, *pid);
+  environment_.log->start_reading(opened.source, *pid);
+
+  Process process{.kind = Kind::Zygote, .role = "zygote", .child = os::Child(*pid), .slot = *slot};
+  process.generation = generation;
+  process.started = os::monotonic_now();
+  process.source = opened.source;
+  processes_.push_back(std::move(process));
+
+  zygote_ = {};
+  zygote_.control = std::move(ours);
+  zygote_.generation = generation;
+  os::set_non_blocking(zygote_.control.get());
+  environment_.loop->add(zygote_.control.get(), EPOLLIN,
+                         [this, generation](std::uint32_t) { on_control(generation); });
+  zygote_.load_deadline =
+      environment_.loop->call_at(os::monotonic_now() + options_.load_timeout, [this, pid = *pid] {
+        zygote_.load_deadline = {};
+        environment_.log->log(
+            Severity::Error,
+            fmt::format("the application has not loaded within {} (--load-timeout); it is given up",
+                        seconds_text(options_.load_timeout)));
+        if (auto late = find_pid(pid)) (*late)->child.signal(SIGKILL);
+      });
+  return {};
+}
+
+void Pool::forget_zygote() {
+  environment_.loop->cancel(zygote_.load_deadline);
+  if (zygote_.control.is_open()) environment_.loop->remove(zygote_.control.get());
+  zygote_.control.reset();
+  zygote_.is_loaded = false;
+}
+
+void Pool::on_control(std::uint32_t generation) {
+  while (zygote_.generation == generation && zygote_.control.is_open()) {
+    bool is_closed = false;
+    auto received = zygote::receive(zygote_.control.get(), is_closed);
+    if (!received || is_closed) {
+      forget_zygote();  // its end is reported when it is reaped
+      return;
+    }
+    if (!*received) return;
+    const zygote::ReceivedMessage& message = **received;
+    switch (message.message.kind) {
+      case zygote::MessageKind::AuxiliaryRequested:
+        zygote_.auxiliary_names.push_back(message.text);
+        break;
+      case zygote::MessageKind::Loaded:
+        on_loaded(milliseconds(message.message.value));
+        break;
+      case zygote::MessageKind::LoadFailed:
+        break;  // the reason is in the log, the process is about to end
+      case zygote::MessageKind::Forked:
+        on_forked(message.message);
+        break;
+      case zygote::MessageKind::ForkFailed: {
+        if (const auto process = find_slot(message.message.slot);
+            process && !(*process)->child.is_alive()) {
+          process_ended(*process, 0);
+        }
+        break;
+      }
+      case zygote::MessageKind::ForkWorker:
+      case zygote::MessageKind::ForkAuxiliary:
+        break;  // ours to send
+    }
+  }
+}
+
+void Pool::on_loaded(milliseconds took) {
+  environment_.loop->cancel(zygote_.load_deadline);
+  zygote_.is_loaded = true;
+  zygote_position_.policy.served();
+  load_time_ = took;
+  board_->set_generations(zygote_.generation, std::min(oldest_generation(), zygote_.generation));
+  if (board_->start_time() == 0) board_->set_start_time(os::wall_clock_now());
+  for (Process& process : processes_) {
+    if (process.kind == Kind::Zygote && process.generation == zygote_.generation)
+      process.is_ready = true;
+  }
+  if (was_ready_) {
+    environment_.log->log(Severity::Log,
+                          fmt::format("the application was loaded again in {}; workers change over",
+                                      seconds_text(took)));
+  }
+  if (is_stopping_) return;
+  for (std::uint32_t number = 0; number < options_.workers; ++number)
+    request_worker(number);
+
+  for (Position& position : auxiliary_positions_)
+    environment_.loop->cancel(position.restart);
+  auxiliary_positions_.clear();
+  auxiliary_positions_.resize(zygote_.auxiliary_names.size());
+  for (std::uint32_t index = 0; index < auxiliary_positions_.size(); ++index) {
+    auxiliary_positions_[index].name = zygote_.auxiliary_names[index];
+  }
+  // Those of the old generation make room first: two of a kind would do everything twice.
+  bool waits = false;
+  for (Process& process : processes_) {
+    if (process.kind != Kind::Auxiliary) continue;
+    waits = true;
+    process.is_leaving = true;
+    process.child.signal(SIGTERM);
+    environment_.loop->call_at(
+        os::monotonic_now() + std::chrono::seconds(30), [this, pid = process.child.pid()] {
+          if (auto late = find_pid(pid); late && (*late)->kind == Kind::Auxiliary)
+            (*late)->child.signal(SIGKILL);
+        });
+  }
+  if (waits) return;
+  for (std::uint32_t index = 0; index < auxiliary_positions_.size(); ++index)
+    request_auxiliary(index);
+}
+
+void Pool::request_worker(std::uint32_t number) {
+  request_child(Kind::Worker, "worker", number);
+}
+
+void Pool::request_auxiliary(std::uint32_t index) {
+  request_child(Kind::Auxiliary, auxiliary_positions_[index].name, index);
+}
+
+void Pool::request_child(Kind kind, std::string role, std::uint32_t number) {
+  if (is_stopping_ || !zygote_.is_loaded)
+    return;  // a new zygote makes all of them when it has loaded
+  const bool is_worker = kind == Kind::Worker;
+  const auto slot =
+      board_->claim(is_worker ? shm::Role::Worker : shm::Role::Auxiliary, zygote_.generation,
+                    is_worker ? std::optional(number) : std::nullopt);
+  if (!slot) {
+    environment_.log->log(
+        Severity::Error,
+        fmt::format("no room on the scoreboard for {} {}; trying again in 1 s", role, number));
+    Position& position = is_worker ? worker_positions_[number] : auxiliary_positions_[number];
+    schedule(position, kind, number, std::chrono::seconds(1));
+    return;
+  }
+  Process process{.kind = kind, .role = role, .child = {}, .slot = *slot};
+  process.number = number;
+  process.generation = zygote_.generation;
+  process.started = os::monotonic_now();
+  const shm::SlotIndex index = *slot;
+  LogSink::Opened opened;
+  try {
+    opened = environment_.log->open(
+        std::move(role),
+        [this, index](pid_t pid) {
+          const auto found = find_slot(index);
+          if (!found) return;
+          if (!(*found)->child.is_alive())
+            on_forked({.slot = index, .pid = pid});  // its zygote died before it could say
+          if (const auto ready = find_slot(index)) on_ready(*ready);
+        },
+        [this, index] {
+          const auto found = find_slot(index);
+          if (found && !(*found)->child.is_alive()) process_ended(*found, 0);  // was never made
+        });
+  } catch (const os::SystemError& shortage) {
+    environment_.log->log(Severity::Error, fmt::format("{}; trying again in 1 s", shortage.what()));
+    board_->retire(index);
+    Position& position = is_worker ? worker_positions_[number] : auxiliary_positions_[number];
+    schedule(position, kind, number, std::chrono::seconds(1));
+    return;
+  }
+  process.source = opened.source;
+  processes_.push_back(std::move(process));
+
+  std::vector<int> fds;
+  for (const os::Fd* end : {&opened.ends.output, &opened.ends.error, &opened.ends.channel}) {
+    if (end->is_open()) fds.push_back(end->get());
+  }
+  const zygote::Message message{
+      .kind = is_worker ? zygote::MessageKind::ForkWorker : zygote::MessageKind::ForkAuxiliary,
+      .slot = index,
+      .number = number};
+  // The queue holds a few hundred of these; a zygote that falls behind is asked again.
+  if (auto sent = zygote::send(zygote_.control.get(), message, {}, fds); !sent) {
+    environment_.log->finish(opened.source);
+    processes_.pop_back();
+    board_->retire(index);
+    Position& position = is_worker ? worker_positions_[number] : auxiliary_positions_[number];
+    if (sent.error().remedy == Remedy::Retry)
+      schedule(position, kind, number, std::chrono::milliseconds(20));
+  }
+}
+
+void Pool::on_forked(const zygote::Message& message) {
+  const auto found = find_slot(message.slot);
+  if (!found || (*found)->child.is_alive() || message.pid <= 0) return;
+  Process& process = **found;
+  process.child = os::Child(message.pid);
+  board_->set_pid(message.slot, message.pid);
+  environment_.log->start_reading(process.source, message.pid);
+  if (const auto ended = unclaimed_.find(message.pid); ended != unclaimed_.end()) {
+    const int status = ended->second;
+    unclaimed_.erase(ended);
+    process_ended(*found, status);
+    return;
+  }
+  // Asked to leave before it had a pid.
+  if (process.is_leaving || is_stopping_) process.child.signal(SIGTERM);
+}
+
+void Pool::on_ready(Handle process) {
+  if (process->is_ready) return;
+  process->is_ready = true;
+  if (process->kind == Kind::Worker) {
+    board_->assign_number(*process->slot);
+    // The predecessor of an older generation leaves now that this one serves.
+    for (Process& other : processes_) {
+      if (other.kind != Kind::Worker || &other == &*process || other.number != process->number)
+        continue;
+      if (other.generation >= process->generation || other.is_leaving) continue;
+      other.is_leaving = true;
+      other.child.signal(SIGTERM);
+    }
+    publish();
+  }
+  announce_if_complete();
+}
+
+void Pool::publish() {
+  if (is_stopping_ || listener_->is_published()) return;
+  for (os::UnixListener* listener : {&*listener_, &*statistics_}) {
+    if (auto published = listener->publish(); !published) {
+      environment_.log->log(Severity::Fatal, published.error().message);
+      fail_start(to_int(config::ExitCode::Failure));
+      return;
+    }
+  }
+}
+
+void Pool::announce_if_complete() {
+  if (was_ready_ || is_stopping_) return;
+  std::uint32_t workers = 0;
+  std::size_t auxiliaries = 0;
+  for (const Process& process : processes_) {
+    if (!process.is_ready) continue;
+    if (process.kind == Kind::Worker) ++workers;
+    if (process.kind == Kind::Auxiliary) ++auxiliaries;
+  }
+  if (workers < options_.workers || auxiliaries < auxiliary_positions_.size()) return;
+  was_ready_ = true;
+  environment_.log->log(Severity::Log,
+                        fmt::format("ready: {}, application loaded in {}",
+                                    plural(options_.workers, "worker"), seconds_text(load_time_)));
+}
+
+bool Pool::on_reaped(os::Ended ended) {
+  if (const auto process = find_pid(ended.pid)) {
+    process_ended(*process, ended.status);
+    return true;
+  }
+  const bool awaits_pid =
+      std::any_of(processes_.begin(), processes_.end(),
+                  [](const Process& process) { return !process.child.is_alive(); });
+  if (!awaits_pid) {
+    unclaimed_.clear();
+    return false;  // somebody that an application left behind
+  }
+  unclaimed_[ended.pid] = ended.status;
+  return true;
+}
+
+Pool::Position& Pool::position_of(const Process& process) {
+  switch (process.kind) {
+    case Kind::Monitoring:
+      return monitoring_position_;
+    case Kind::Zygote:
+      return zygote_position_;
+    case Kind::Worker:
+      return worker_positions_[process.number];
+    case Kind::Auxiliary:
+      break;
+  }
+  if (process.number >= auxiliary_positions_.size())
+    auxiliary_positions_.resize(process.number + 1);
+  return auxiliary_positions_[process.number];
+}
+
+bool Pool::has_successor(const Process& process) const {
+  return std::any_of(processes_.begin(), processes_.end(), [&process](const Process& other) {
+    return &other != &process && other.kind == process.kind && other.number == process.number &&
+           other.generation >= process.generation && !other.is_leaving;
+  });
+}
+
+void Pool::give_back(const Process& process) {
+  for (const shm::GivenBack& back : objects_->give_back(*process.slot)) {
+    environment_.log->log(
+        Severity::Warning,
+        fmt::format(
+            "semaphore '{}': {} held by {} (pid {}) when it ended {} put back",
+            printable(back.name), plural(back.permits, "permit"),
+            process.kind == Kind::Worker ? fmt::format("worker {}", process.number) : process.role,
+            process.child.pid(), back.permits == 1 ? "was" : "were"));
+  }
+}
+
+// Everything that follows from the end of a process. A process that was never made ends here too, with status 0 and no pid.
+void Pool::process_ended(Handle handle, int status) {
+  const pid_t pid = handle->child.pid();
+  environment_.log->finish(handle->source);
+  const os::Monotonic now = os::monotonic_now();
+  std::optional<shm::SlotSnapshot> last;
+  if (handle->slot) {
+    if (pid != 0) give_back(*handle);
+    last = board_->retire(*handle->slot);
+  }
+  handle->child.mark_reaped();
+  const Process process = std::move(*handle);
+  processes_.erase(handle);
+  board_->set_generations(zygote_.generation, oldest_generation());
+
+  // A worker says in its slot that it leaves of its own accord (harakiri, exit in the application). What was told to leave
+  // is expected to do so in order; an auxiliary process told by SIGTERM may simply die of it.
+  const bool has_left = last && last->state == shm::State::Gone && os::is_clean_exit(status);
+  const bool obeyed =
+      process.is_leaving && (os::is_clean_exit(status) || process.kind == Kind::Auxiliary);
+  const bool is_expected = was_killed_ || obeyed || has_left;
+  const std::string who =
+      process.kind == Kind::Worker ? fmt::format("worker {}", process.number) : process.role;
+  supervise::Life life{.started = process.started, .died = now};
+  life.served = last && last->requests > 0;
+
+  if (process.kind == Kind::Zygote) {
+    const bool was_loaded = process.is_ready;
+    if (process.generation == zygote_.generation) forget_zygote();
+    for (const Process& child : processes_) {
+      if (!child.child.is_alive())
+        environment_.log->start_reading(child.source, 0);  // it says its pid itself, if it exists
+    }
+    if (!is_stopping_ && !was_loaded && !was_ready_ && !listener_->is_published()) {
+      on_load_failure(os::describe_status(status));
+      return;
+    }
+    life.served = was_loaded;
+  }
+
+  std::string report;
+  if (pid == 0) {
+    report = fmt::format("{} could not be made", who);
+  } else {
+    report = fmt::format("{} (pid {}) {}: {}{}", who, pid,
+                         is_expected ? "has ended" : "died unexpectedly",
+                         os::describe_status(status), last ? describe_request(*last, now) : "");
+  }
+  if (is_stopping_) {
+    if (!is_expected && pid != 0 && process.kind != Kind::Zygote)
+      environment_.log->log(Severity::Error, report);
+    return;
+  }
+  if (process.is_leaving && process.kind == Kind::Auxiliary) {
+    // All of the old generation gone: the new one's turn.
+    const bool others = std::any_of(processes_.begin(), processes_.end(), [](const Process& other) {
+      return other.kind == Kind::Auxiliary;
+    });
+    if (!others) {
+      for (std::uint32_t index = 0; index < auxiliary_positions_.size(); ++index)
+        request_auxiliary(index);
+    }
+    return;
+  }
+  if (process.is_leaving || has_successor(process)) {
+    if (!is_expected)
+      environment_.log->log(Severity::Error, report + "; its successor is there already");
+    return;
+  }
+  if (!is_expected && environment_.stop_on_crash) {
+    environment_.log->log(Severity::Error, report + "; everything is stopped (--on-crash=stop)");
+    environment_.on_failure(to_int(config::ExitCode::Failure));
+    return;
+  }
+  Position& position = position_of(process);
+  const supervise::Duration delay =
+      has_left ? supervise::Duration::zero() : position.policy.delay_after(life, chance());
+  if (!is_expected) {
+    environment_.log->log(
+        Severity::Error,
+        fmt::format("{}; {}", report,
+                    delay == supervise::Duration::zero()
+                        ? std::string("a new one is started at once")
+                        : fmt::format("a new one is started in {}", seconds_text(delay))));
+  }
+  schedule(position, process.kind, process.number, delay);
+}
+
+void Pool::on_load_failure(std::string_view reason) {
+  environment_.log->log(Severity::Fatal,
+                        fmt::format("cannot start: application '{}' did not load ({})",
+                                    printable(options_.zygote.load.application_path), reason));
+  fail_start(to_int(config::ExitCode::ApplicationNotLoaded));
+}
+
+void Pool::fail_start(int exit_code) {
+  remove_sockets();
+  environment_.on_failure(exit_code);
+}
+
+void Pool::schedule(Position& position,
+                    Kind kind,
+                    std::uint32_t number,
+                    supervise::Duration delay) {
+  environment_.loop->cancel(position.restart);
+  if (delay == supervise::Duration::zero()) {
+    restart(kind, number);
+    return;
+  }
+  position.restart = environment_.loop->call_at(os::monotonic_now() + delay,
+                                                [this, kind, number] { restart(kind, number); });
+}
+
+void Pool::restart(Kind kind, std::uint32_t number) {
+  if (is_stopping_) return;
+  switch (kind) {
+    case Kind::Monitoring:
+      try_or_retry(kind, start_monitoring());
+      break;
+    case Kind::Zygote:
+      try_or_retry(kind, start_zygote());
+      break;
+    case Kind::Worker:
+      request_worker(number);
+      break;
+    case Kind::Auxiliary:
+      if (number < auxiliary_positions_.size()) request_auxiliary(number);
+      break;
+  }
+}
+
+void Pool::try_or_retry(Kind kind, Result<void> result) {
+  if (result) return;
+  environment_.log->log(Severity::Error, result.error().message + "; trying again in 1 s");
+  schedule(kind == Kind::Monitoring ? monitoring_position_ : zygote_position_, kind, 0,
+           std::chrono::seconds(1));
+}
+
+std::optional<Pool::Handle> Pool::find_pid(pid_t pid) {
+  const auto found =
+      std::find_if(processes_.begin(), processes_.end(),
+                   [pid](const Process& process) { return process.child.pid() == pid; });
+  if (pid <= 0 || found == processes_.end()) return std::nullopt;
+  return found;
+}
+
+std::optional<Pool::Handle> Pool::find_slot(shm::SlotIndex slot) {
+  const auto found = std::find_if(processes_.begin(), processes_.end(),
+                                  [slot](const Process& process) { return process.slot == slot; });
+  if (found == processes_.end()) return std::nullopt;
+  return found;
+}
+
+std::uint32_t Pool::oldest_generation() const {
+  std::uint32_t oldest = zygote_.generation;
+  for (const Process& process : processes_) {
+    if (process.kind != Kind::Monitoring) oldest = std::min(oldest, process.generation);
+  }
+  return oldest;
+}
+
+supervise::Living Pool::living() const {
+  supervise::Living living;
+  for (const Process& process : processes_) {
+    if (process.kind == Kind::Worker) {
+      ++living.workers;
+    } else if (process.kind == Kind::Auxiliary) {
+      ++living.auxiliaries;
+    } else {
+      ++living.others;
+    }
+  }
+  return living;
+}
+
+void Pool::stop_accepting_restarts() {
+  is_stopping_ = true;
+  environment_.loop->cancel(zygote_.load_deadline);
+  for (Position* position : {&monitoring_position_, &zygote_position_})
+    environment_.loop->cancel(position->restart);
+  for (Position& position : worker_positions_)
+    environment_.loop->cancel(position.restart);
+  for (Position& position : auxiliary_positions_)
+    environment_.loop->cancel(position.restart);
+}
+
+void Pool::drain_workers() {
+  for (Process& process : processes_) {
+    if (process.kind != Kind::Worker || process.is_leaving) continue;
+    process.is_leaving = true;
+    process.child.signal(SIGTERM);
+  }
+}
+
+void Pool::signal_auxiliaries(int number) {
+  for (Process& process : processes_) {
+    if (process.kind != Kind::Auxiliary) continue;
+    process.is_leaving = true;
+    process.child.signal(number);
+  }
+}
+
+void Pool::kill_others() {
+  was_killed_ = true;
+  for (const Process& process : processes_) {
+    if (process.kind == Kind::Monitoring || process.kind == Kind::Zygote)
+      process.child.signal(SIGKILL);
+  }
+}
+
+void Pool::kill_everything() {
+  was_killed_ = true;
+  for (const Process& process : processes_)
+    process.child.signal(SIGKILL);
+}
+
+void Pool::remove_sockets() {
+  if (listener_) listener_->remove();
+  if (statistics_) statistics_->remove();
+}
+
+std::string Pool::describe_living() const {
+  const supervise::Living count = living();
+  std::string text = plural(count.workers, "worker");
+  const shm::SlotSnapshot* oldest = nullptr;
+  std::vector<shm::SlotSnapshot> snapshots;
+  for (const Process& process : processes_) {
+    if (process.kind != Kind::Worker || !process.slot) continue;
+    if (auto snapshot = board_->snapshot(*process.slot);
+        snapshot && snapshot->state == shm::State::Busy) {
+      snapshots.push_back(std::move(*snapshot));
+    }
+  }
+  for (const shm::SlotSnapshot& snapshot : snapshots) {
+    if (snapshot.request_known &&
+        (oldest == nullptr || snapshot.request_started < oldest->request_started)) {
+      oldest = &snapshot;
+    }
+  }
+  if (oldest != nullptr) {
+    text += fmt::format(", {} still serving, oldest {} {} {}", snapshots.size(),
+                        printable(oldest->method), printable(oldest->uri),
+                        seconds_text(os::monotonic_now() - oldest->request_started));
+  }
+  return text;
+}
+
+}  // namespace bladepsgi::overseer

@@ -1,0 +1,157 @@
+// Pool: one application: its listeners, its shared memory, its zygotes and everything they made.
+//
+// Keeps the wanted processes running: monitoring, one zygote, a worker for each number, the auxiliary processes that the
+// loader asked for. What dies is logged and replaced; when the zygote dies, a new generation is loaded beside the running
+// workers, which leave one by one as their successors become ready.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "os/event_loop.h"
+#include "os/process.h"
+#include "os/socket.h"
+#include "overseer/log_sink.h"
+#include "overseer/options.h"
+#include "shm/mapping.h"
+#include "shm/objects.h"
+#include "shm/scoreboard.h"
+#include "supervise/restart_policy.h"
+#include "supervise/stop_policy.h"
+#include "zygote/control.h"
+
+namespace bladepsgi::overseer {
+
+class Pool {
+ public:
+  struct Environment {
+    os::EventLoop* loop = nullptr;
+    LogSink* log = nullptr;
+    os::ProcessTitle* title = nullptr;
+    std::size_t descriptor_limit = 0;  // the soft limit that applications get back
+    bool stop_on_crash = false;
+    std::function<void(int exit_code)> on_failure;  // the server cannot go on
+  };
+
+  Pool(const PoolOptions& options, std::string title_prefix, Environment environment);
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+  ~Pool();
+
+  // Creates sockets and shared memory and starts the first processes. Error: nothing was left behind.
+  Result<void> start();
+
+  // True when the pid was one of ours.
+  bool on_reaped(os::Ended ended);
+
+  [[nodiscard]] supervise::Living living() const;
+  void stop_accepting_restarts();  // nothing is made or replaced any more
+  void drain_workers();
+  void signal_auxiliaries(int number);
+  void kill_others();
+  void kill_everything();
+  void remove_sockets();
+  [[nodiscard]] std::string describe_living()
+      const;  // "3 workers still serving, oldest GET /report 12 s"
+
+ private:
+  enum class Kind : std::uint8_t { Monitoring, Zygote, Worker, Auxiliary };
+
+  // One process from its request until it was reaped.
+  struct Process {
+    Kind kind{};
+    std::string role;  // as in log lines
+    os::Child child;   // not alive: the zygote has not said yet which pid
+    std::optional<shm::SlotIndex> slot;
+    std::uint32_t number = 0;  // of a worker; index of an auxiliary process
+    std::uint32_t generation = 0;
+    bool is_ready = false;
+    bool is_leaving = false;  // told to leave, or replaced: its end is expected
+    os::Monotonic started{};
+    LogSink::SourceId source = 0;
+  };
+
+  using ProcessList = std::list<Process>;
+  using Handle = ProcessList::iterator;
+
+  // Something that is kept running.
+  struct Position {
+    supervise::RestartPolicy policy;
+    os::EventLoop::TimerId restart;
+    std::string name;  // of an auxiliary process
+  };
+
+  struct ZygoteLink {
+    os::Fd control;
+    std::uint32_t generation = 0;
+    bool is_loaded = false;
+    std::vector<std::string> auxiliary_names;
+    os::EventLoop::TimerId load_deadline;
+  };
+
+  void warn_about_machine();
+  Result<void> start_monitoring();
+  Result<void> start_zygote();
+  void on_control(std::uint32_t generation);
+  void on_loaded(std::chrono::milliseconds took);
+  void on_forked(const zygote::Message& message);
+  void on_load_failure(std::string_view reason);
+  void request_worker(std::uint32_t number);
+  void request_auxiliary(std::uint32_t index);
+  void request_child(Kind kind, std::string role, std::uint32_t number);
+  void on_ready(Handle process);
+  void announce_if_complete();
+  void publish();
+  void process_ended(Handle process, int status);
+  void schedule(Position& position, Kind kind, std::uint32_t number, supervise::Duration delay);
+  void restart(Kind kind, std::uint32_t number);
+  Position& position_of(const Process& process);
+  [[nodiscard]] bool has_successor(const Process& process) const;
+  void give_back(const Process& process);
+  void forget_zygote();
+  void fail_start(int exit_code);
+  void try_or_retry(Kind kind, Result<void> result);
+  [[nodiscard]] std::optional<Handle> find_pid(pid_t pid);
+  [[nodiscard]] std::optional<Handle> find_slot(shm::SlotIndex slot);
+  [[nodiscard]] std::uint32_t oldest_generation() const;
+
+  [[nodiscard]] double chance() { return std::uniform_real_distribution<double>(0, 1)(random_); }
+
+  PoolOptions options_;
+  std::string title_prefix_;
+  Environment environment_;
+  std::mt19937 random_{std::random_device{}()};
+
+  std::optional<os::UnixListener> listener_;
+  std::optional<os::UnixListener> statistics_;
+  std::optional<shm::Mapping> mapping_;
+  std::optional<shm::Scoreboard> board_;
+  std::optional<shm::Objects> objects_;
+
+  ProcessList processes_;
+  std::map<pid_t, int> unclaimed_;  // ended before the zygote said whose they are
+  ZygoteLink zygote_;
+  std::uint32_t next_generation_ = 1;
+
+  Position monitoring_position_;
+  Position zygote_position_;
+  std::vector<Position> worker_positions_;
+  std::vector<Position> auxiliary_positions_;
+
+  std::chrono::milliseconds load_time_{};
+  bool was_ready_ = false;
+  bool is_stopping_ = false;
+  bool was_killed_ = false;  // what ends from now on has no choice
+};
+
+}  // namespace bladepsgi::overseer

@@ -1,0 +1,194 @@
+#include "worker/connection_io.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <ctime>
+#include <utility>
+
+namespace bladepsgi::worker {
+
+namespace {
+
+int milliseconds_until(os::Monotonic deadline) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - os::monotonic_now());
+  return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, INT_MAX));
+}
+
+// sendfile(2) has no MSG_NOSIGNAL, and the application may have made SIGPIPE deadly again.
+class BrokenPipeGuard {
+ public:
+  BrokenPipeGuard() {
+    sigemptyset(&pipe_);
+    sigaddset(&pipe_, SIGPIPE);
+    ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  }
+
+  BrokenPipeGuard(const BrokenPipeGuard&) = delete;
+  BrokenPipeGuard& operator=(const BrokenPipeGuard&) = delete;
+
+  ~BrokenPipeGuard() {
+    if (raised_) {
+      const timespec now{};
+      while (::sigtimedwait(&pipe_, nullptr, &now) < 0 && errno == EINTR) {
+      }
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+
+  void raised() { raised_ = true; }
+
+ private:
+  sigset_t pipe_{};
+  sigset_t before_{};
+  bool raised_ = false;
+};
+
+}  // namespace
+
+void ConnectionIo::attach(os::Fd socket, Transport transport) {
+  socket_ = std::move(socket);
+  transport_ = transport;
+  reset_counters();
+}
+
+std::optional<ssize_t> ConnectionIo::try_receive(std::span<iovec> into) {
+  msghdr message{};
+  message.msg_iov = into.data();
+  message.msg_iovlen = into.size();
+  for (;;) {
+    const ssize_t received = ::recvmsg(socket_.get(), &message, MSG_DONTWAIT);
+    if (received >= 0) {
+      bytes_received_ += static_cast<std::uint64_t>(received);
+      return received;
+    }
+    if (errno == EINTR) continue;
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return std::nullopt;
+    return -errno;
+  }
+}
+
+ConnectionIo::Wait ConnectionIo::wait(short events, os::Monotonic deadline, int wake_descriptor) {
+  std::array<pollfd, 2> watched = {pollfd{socket_.get(), events, 0},
+                                   pollfd{wake_descriptor, POLLIN, 0}};  // -1 is left out by poll
+  for (;;) {
+    const int ready = ::poll(watched.data(), watched.size(), milliseconds_until(deadline));
+    if (ready < 0 && errno != EINTR) return Wait::Failed;
+    if (ready > 0) return watched[0].revents != 0 ? Wait::Ready : Wait::Woken;
+    if (ready == 0 && os::monotonic_now() >= deadline) return Wait::TimedOut;
+  }
+}
+
+int ConnectionIo::wait_to_send(std::chrono::milliseconds patience, InputWhileSending& input) {
+  const os::Monotonic deadline = os::monotonic_now() + patience;
+  for (;;) {
+    const WritableBytes space = input.input_space();
+    const auto events = static_cast<short>(space.empty() ? POLLOUT : POLLOUT | POLLIN);
+    pollfd watched{socket_.get(), events, 0};
+    const int ready = ::poll(&watched, 1, milliseconds_until(deadline));
+    if (ready < 0) {
+      if (errno == EINTR) continue;
+      return errno;
+    }
+    if (ready == 0) {
+      if (os::monotonic_now() >= deadline) return ETIMEDOUT;
+      continue;
+    }
+    if ((watched.revents & POLLIN) != 0) {
+      iovec into{space.data(), space.size()};
+      const auto received = try_receive({&into, 1});
+      if (received && *received < 0) return static_cast<int>(-*received);
+      if (received) input.input_received(static_cast<std::size_t>(*received));
+    }
+    if ((watched.revents & ~POLLIN) != 0) return 0;  // room, or an error that sending will tell
+  }
+}
+
+int ConnectionIo::send(std::span<iovec> what,
+                       int flags,
+                       std::chrono::milliseconds patience,
+                       InputWhileSending& input) {
+  for (;;) {
+    while (!what.empty() && what.front().iov_len == 0)
+      what = what.subspan(1);
+    if (what.empty()) return 0;
+    msghdr message{};
+    message.msg_iov = what.data();
+    message.msg_iovlen = std::min<std::size_t>(what.size(), IOV_MAX);
+    const ssize_t result = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT | flags);
+    if (result < 0) {
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN && errno != EWOULDBLOCK) return errno;
+      if (const int error = wait_to_send(patience, input); error != 0) return error;
+      continue;
+    }
+    auto sent = static_cast<std::size_t>(result);
+    bytes_sent_ += sent;
+    while (sent > 0 && sent >= what.front().iov_len) {
+      sent -= what.front().iov_len;
+      what = what.subspan(1);
+    }
+    if (sent > 0) {
+      what.front().iov_base = static_cast<std::byte*>(what.front().iov_base) + sent;
+      what.front().iov_len -= sent;
+    }
+  }
+}
+
+int ConnectionIo::send_file(int file,
+                            off_t* offset,
+                            std::size_t length,
+                            std::chrono::milliseconds patience,
+                            InputWhileSending& input) {
+  BrokenPipeGuard guard;
+  while (length > 0) {
+    const ssize_t sent = ::sendfile(socket_.get(), file, offset, length);
+    if (sent > 0) {
+      length -= static_cast<std::size_t>(sent);
+      bytes_sent_ += static_cast<std::uint64_t>(sent);
+      continue;
+    }
+    if (sent == 0) return ENODATA;
+    if (errno == EINTR) continue;
+    if (errno == EPIPE) guard.raised();
+    if (errno != EAGAIN && errno != EWOULDBLOCK) return errno;
+    if (const int error = wait_to_send(patience, input); error != 0) return error;
+  }
+  return 0;
+}
+
+bool ConnectionIo::is_peer_gone() const {
+  if (transport_ != Transport::Unix) return false;
+  pollfd watched{socket_.get(), 0, 0};
+  return ::poll(&watched, 1, 0) > 0 && (watched.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+void ConnectionIo::close_after_reading(std::uint64_t limit,
+                                       std::chrono::milliseconds patience,
+                                       WritableBytes scratch) {
+  const os::Monotonic deadline = os::monotonic_now() + patience;
+  if (::shutdown(socket_.get(), SHUT_WR) == 0) {
+    std::uint64_t taken = 0;
+    while (taken <= limit) {
+      iovec into{scratch.data(), scratch.size()};
+      const auto received = try_receive({&into, 1});
+      if (received && *received <= 0) break;
+      if (received) {
+        taken += static_cast<std::uint64_t>(*received);
+        if (os::monotonic_now() >= deadline) break;
+      } else if (wait(POLLIN, deadline) != Wait::Ready) {
+        break;
+      }
+    }
+  }
+  close();
+}
+
+}  // namespace bladepsgi::worker

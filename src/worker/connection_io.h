@@ -1,0 +1,98 @@
+// ConnectionIo: one connected, non-blocking stream socket with time limits on every wait. Knows no protocol.
+#pragma once
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "base/bytes.h"
+#include "os/clock.h"
+#include "os/fd.h"
+
+namespace bladepsgi::worker {
+
+enum class Transport : std::uint8_t { Unix, Tcp };
+
+// What comes from the peer while we wait to send: somebody must take it, or two that both only send wait for each other for ever.
+class InputWhileSending {
+ public:
+  InputWhileSending() = default;
+  InputWhileSending(const InputWhileSending&) = delete;
+  InputWhileSending& operator=(const InputWhileSending&) = delete;
+  virtual ~InputWhileSending() = default;
+
+  // Where to receive into; empty: nothing more can be taken now.
+  virtual WritableBytes input_space() noexcept = 0;
+  // Bytes have come; 0: the peer has closed its side.
+  virtual void input_received(std::size_t size) noexcept = 0;
+};
+
+class ConnectionIo {
+ public:
+  enum class Wait : std::uint8_t {
+    Ready,
+    TimedOut,
+    Woken,  // the wake descriptor became readable
+    Failed,
+  };
+
+  void attach(os::Fd socket, Transport transport);
+
+  void close() { socket_.reset(); }
+
+  [[nodiscard]] os::Fd detach() { return std::move(socket_); }
+
+  [[nodiscard]] bool is_open() const { return socket_.is_open(); }
+
+  [[nodiscard]] int descriptor() const { return socket_.get(); }
+
+  // Never waits. Empty: nothing is here. 0: the peer has closed its side. Negative: errno, negated.
+  [[nodiscard]] std::optional<ssize_t> try_receive(std::span<iovec> into);
+
+  // Waits for `events` of poll(2). wake_descriptor may be -1.
+  [[nodiscard]] Wait wait(short events, os::Monotonic deadline, int wake_descriptor = -1);
+
+  // Sends all of it; the vectors are used up on the way. The time limit is for each wait without progress. Returns 0 or errno.
+  [[nodiscard]] int send(std::span<iovec> what,
+                         int flags,
+                         std::chrono::milliseconds patience,
+                         InputWhileSending& input);
+
+  // Sends `length` bytes of a file from *offset, which follows what has been sent. Returns 0 or errno; ENODATA when the file ended first.
+  [[nodiscard]] int send_file(int file,
+                              off_t* offset,
+                              std::size_t length,
+                              std::chrono::milliseconds patience,
+                              InputWhileSending& input);
+
+  // The peer has closed both directions. On TCP that cannot be told from a half-close, so this is false there.
+  [[nodiscard]] bool is_peer_gone() const;
+
+  // Closes without destroying what the peer has not read yet: ends our side and reads the other one to its end first, at most
+  // `limit` bytes and for at most `patience`. `scratch` must not be empty.
+  void close_after_reading(std::uint64_t limit,
+                           std::chrono::milliseconds patience,
+                           WritableBytes scratch);
+
+  [[nodiscard]] std::uint64_t bytes_received() const { return bytes_received_; }
+
+  [[nodiscard]] std::uint64_t bytes_sent() const { return bytes_sent_; }
+
+  void reset_counters() { bytes_received_ = bytes_sent_ = 0; }
+
+ private:
+  // After EAGAIN: 0 when it may be tried again, else errno.
+  int wait_to_send(std::chrono::milliseconds patience, InputWhileSending& input);
+
+  os::Fd socket_;
+  Transport transport_ = Transport::Unix;
+  std::uint64_t bytes_received_ = 0;
+  std::uint64_t bytes_sent_ = 0;
+};
+
+}  // namespace bladepsgi::worker

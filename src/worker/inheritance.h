@@ -1,0 +1,42 @@
+// Inheritance: everything that crosses the fork from zygote to worker. Nothing else is meant to.
+//
+// Besides this a worker keeps what the application itself opened while it loaded, standard input (/dev/null) and the log
+// pipes on descriptors 1 and 2.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "runtime/app.h"
+#include "shm/mapping.h"
+#include "worker/fcgi_exchange.h"
+#include "worker/pool_host.h"
+
+namespace bladepsgi::worker {
+
+struct Options {
+  FcgiOptions fcgi;  // limits and time limits of a request, environment rules, input mode
+  std::chrono::milliseconds
+      idle_timeout{};  // a kept connection without a request is closed after it
+};
+
+struct Inheritance {
+  pid_t overseer = 0;          // our parent; its death is ours
+  std::vector<int> listeners;  // non-blocking, shared with every sibling
+  int log_channel = -1;
+  const shm::Mapping* mapping = nullptr;
+  std::uint32_t slot = 0;
+  std::uint32_t number = 0;
+  runtime::App* app = nullptr;
+  PoolHost* host = nullptr;  // made by the zygote, which the application's objects point to
+  Options options;
+};
+
+// Serves until it is told to leave; returns the exit code. All signals are blocked when it is called.
+int run(Inheritance& inheritance);
+
+}  // namespace bladepsgi::worker

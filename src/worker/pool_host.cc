@@ -1,0 +1,132 @@
+#include "worker/pool_host.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/text.h"
+
+namespace bladepsgi::worker {
+
+PoolHost::PoolHost(Setup setup)
+    : setup_(std::move(setup)),
+      objects_(*setup_.mapping),
+      slot_(setup_.slot),
+      channel_(setup_.log_channel) {}
+
+void PoolHost::end_loading() {
+  is_loading_ = false;
+}
+
+void PoolHost::become(runtime::ChildRole role,
+                      shm::SlotIndex slot,
+                      int log_channel,
+                      shm::OwnSlot* own_slot) {
+  role_ = role;
+  slot_ = slot;
+  channel_ = os::LogChannel(log_channel);
+  own_slot_ = own_slot;
+}
+
+std::optional<std::string_view> PoolHost::loader() const noexcept {
+  if (setup_.loader.empty()) return std::nullopt;
+  return setup_.loader;
+}
+
+void PoolHost::log(Severity severity, std::string_view text) noexcept {
+  channel_.text(severity, text);
+}
+
+bool PoolHost::set_worker_status(char octet) noexcept {
+  if (role_ != runtime::ChildRole::Worker || own_slot_ == nullptr) return false;
+  own_slot_->set_status(octet);
+  return true;
+}
+
+Result<void> PoolHost::check_name(shm::Kind kind, std::string_view name) {
+  if (!is_loading_ || names_.add(kind, name)) return {};
+  return fail(Remedy::Refuse, std::string(kind == shm::Kind::Semaphore ? "semaphore" : "atomic") +
+                                  " '" + printable(name) +
+                                  "' exists already: the loader asked for that name twice");
+}
+
+Result<runtime::ObjectId> PoolHost::created(shm::Kind kind,
+                                            std::string_view name,
+                                            Result<shm::Created> result) {
+  if (!result) return fail(result.error());
+  const std::string object = std::string(kind == shm::Kind::Semaphore ? "semaphore" : "atomic") +
+                             " '" + printable(name) + "'";
+  if (result->initial_differs) {
+    log(Severity::Warning,
+        object + " was created with initial value " + std::to_string(result->existing_initial) +
+            " and keeps its value; the other initial value asked for now has no effect");
+  }
+  if (result->on_death_differs) {
+    log(Severity::Warning,
+        object + " was created with another on_death; the one asked for now has no effect");
+  }
+  return result->id;
+}
+
+Result<runtime::ObjectId> PoolHost::new_semaphore(std::string_view name,
+                                                  std::int64_t initial,
+                                                  runtime::OnDeath on_death) noexcept {
+  if (auto checked = check_name(shm::Kind::Semaphore, name); !checked) return fail(checked.error());
+  const auto mapped = on_death == runtime::OnDeath::Default  ? shm::OnDeath::Default
+                      : on_death == runtime::OnDeath::Return ? shm::OnDeath::Return
+                                                             : shm::OnDeath::Keep;
+  return created(shm::Kind::Semaphore, name,
+                 objects_.semaphore(name, initial, mapped, setup_.generation));
+}
+
+Result<runtime::ObjectId> PoolHost::new_atomic(std::string_view name,
+                                               std::int64_t initial) noexcept {
+  if (auto checked = check_name(shm::Kind::Atomic, name); !checked) return fail(checked.error());
+  return created(shm::Kind::Atomic, name, objects_.atomic(name, initial, setup_.generation));
+}
+
+runtime::Acquired PoolHost::acquire(runtime::ObjectId semaphore) noexcept {
+  return objects_.acquire(semaphore, slot_) == shm::Acquired::Yes ? runtime::Acquired::Yes
+                                                                  : runtime::Acquired::Interrupted;
+}
+
+bool PoolHost::try_acquire(runtime::ObjectId semaphore) noexcept {
+  return objects_.try_acquire(semaphore, slot_);
+}
+
+Result<void> PoolHost::release(runtime::ObjectId semaphore) noexcept {
+  return objects_.release(semaphore, slot_);
+}
+
+std::int64_t PoolHost::fetch_add(runtime::ObjectId atomic, std::int64_t operand) noexcept {
+  return objects_.fetch_add(atomic, operand);
+}
+
+std::int64_t PoolHost::load(runtime::ObjectId atomic) noexcept {
+  return objects_.load(atomic);
+}
+
+void PoolHost::store(runtime::ObjectId atomic, std::int64_t value) noexcept {
+  objects_.store(atomic, value);
+}
+
+Result<std::uint32_t> PoolHost::request_auxiliary(std::string_view name) noexcept {
+  if (!is_loading_) {
+    return fail(Remedy::Refuse, "auxiliary process '" + printable(name) +
+                                    "' can be requested only while the application loads");
+  }
+  if (name.empty() || name.size() > shm::kNameLimit ||
+      name.find_first_of(std::string_view("\n\0", 2)) != name.npos) {
+    return fail(Remedy::Refuse, "name of auxiliary process '" + printable(name) +
+                                    "' must have 1 to 255 bytes, without newline and NUL");
+  }
+  if (std::find(setup_.role_words.begin(), setup_.role_words.end(), name) !=
+      setup_.role_words.end()) {
+    log(Severity::Warning,
+        "auxiliary process '" + std::string(name) +
+            "' has the name of one of the server's own processes; ps will not tell them apart");
+  }
+  if (auto told = setup_.on_auxiliary(name, auxiliaries_); !told) return fail(told.error());
+  return auxiliaries_++;
+}
+
+}  // namespace bladepsgi::worker

@@ -1,0 +1,308 @@
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <memory>
+#include <random>
+#include <string>
+#include <string_view>
+
+#include "base/text.h"
+#include "os/clock.h"
+#include "os/fd.h"
+#include "os/log.h"
+#include "os/process.h"
+#include "os/signals.h"
+#include "os/system_error.h"
+#include "shm/scoreboard.h"
+#include "worker/fcgi_exchange.h"
+#include "worker/inheritance.h"
+#include "worker/signals.h"
+
+namespace bladepsgi::worker {
+
+namespace {
+
+using std::chrono::milliseconds;
+using Progress = FcgiExchange::Progress;
+using Patience = FcgiExchange::Patience;
+
+constexpr milliseconds kShortagePause{
+    100};  // before the next accept when there are no descriptors or no memory
+
+// Lines about what peers do wrong: at most one a second, the others counted.
+class PeerLog {
+ public:
+  explicit PeerLog(os::LogChannel channel) : channel_(channel) {}
+
+  void say(Severity severity, std::string_view text) {
+    const os::Monotonic now = os::monotonic_now();
+    if (now < next_) {
+      ++suppressed_;
+      return;
+    }
+    next_ = now + std::chrono::seconds(1);
+    if (suppressed_ == 0) {
+      channel_.text(severity, text);
+    } else {
+      channel_.text(severity,
+                    fmt::format("{} ({} more like this were not logged)", text, suppressed_));
+      suppressed_ = 0;
+    }
+  }
+
+ private:
+  os::LogChannel channel_;
+  os::Monotonic next_{};
+  std::uint64_t suppressed_ = 0;
+};
+
+FcgiOptions exchange_options(const Inheritance& inheritance) {
+  FcgiOptions options = inheritance.options.fcgi;
+  std::random_device random;
+  options.request_id_seed = (static_cast<std::uint64_t>(random()) << 32) | random();
+  options.environment.hash_seed = (static_cast<std::uint64_t>(random()) << 32) | random();
+  options.wake_descriptor = wake_descriptor();
+  return options;
+}
+
+class Worker {
+ public:
+  explicit Worker(Inheritance& inheritance)
+      : inheritance_(inheritance),
+        app_(*inheritance.app),
+        channel_(inheritance.log_channel),
+        peer_log_(channel_),
+        board_(*inheritance.mapping),
+        slot_(board_, inheritance.slot),
+        exchange_(exchange_options(inheritance)),
+        epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+    if (!epoll_.is_open()) throw os::SystemError(errno, "create epoll set");
+    // Every sibling watches the listeners; EXCLUSIVE wakes one of them instead of all.
+    for (const int listener : inheritance_.listeners)
+      watch(listener, EPOLLIN | EPOLLEXCLUSIVE);
+    watch(wake_descriptor(), EPOLLIN);
+    inheritance_.host->become(runtime::ChildRole::Worker, inheritance_.slot,
+                              inheritance_.log_channel, &slot_);
+    app_.enter_child(runtime::ChildRole::Worker, *inheritance_.host);
+  }
+
+  int run() {
+    slot_.become_idle();
+    channel_.ready(::getpid());
+    os::unblock_all_signals();
+    while (!is_leave_requested()) {
+      // Listeners first: somebody new waits there, while a kept connection belongs to a peer that has others.
+      if (accept_and_serve()) continue;
+      if (exchange_.is_attached() && serve_kept(Patience::Try)) continue;
+      wait();
+    }
+    leave();
+    return 0;
+  }
+
+ private:
+  void watch(int fd, std::uint32_t events) {
+    epoll_event event{};
+    event.events = events;
+    event.data.fd = fd;
+    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+      throw os::SystemError(errno, "watch descriptor");
+  }
+
+  // False when nobody is waiting.
+  bool accept_and_serve() {
+    for (const int listener : inheritance_.listeners) {
+      os::Fd socket(::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+      if (socket.is_open()) {
+        give_up_kept();  // before serving: it would wait behind a busy worker while others are free
+        exchange_.attach(std::move(socket), Transport::Unix);
+        kept_since_ = {};
+        serve(Patience::Wait);
+        return true;
+      }
+      note_accept_failure(errno);
+    }
+    return false;
+  }
+
+  void note_accept_failure(int error) {
+    switch (error) {
+      case EAGAIN:
+      case EINTR:
+      case ECONNABORTED:
+        return;
+      case EMFILE:
+      case ENFILE:
+      case ENOBUFS:
+      case ENOMEM:
+        // The connection stays in the queue, so epoll would report it at once, for ever.
+        peer_log_.say(Severity::Error,
+                      os::describe_failure(error, "accept connection") + "; retrying in 0.1 s");
+        pause_ = true;
+        return;
+      default:
+        throw os::SystemError(error, "accept connection");
+    }
+  }
+
+  // The next request of the kept connection, if it is here. False when it is not.
+  bool serve_kept(Patience patience) { return serve(patience) != Progress::Idle; }
+
+  // One request of the connection that is attached.
+  Progress serve(Patience patience) {
+    Progress progress = exchange_.take_request(patience);
+    if (progress == Progress::Idle) {
+      // A new connection on which nothing came before we were told to leave.
+      if (patience == Patience::Wait) exchange_.close();
+      return progress;
+    }
+    if (progress == Progress::Ready) {
+      slot_.begin_request(exchange_.method(), exchange_.uri(), exchange_.request_id(),
+                          os::monotonic_now());
+      progress = exchange_.prepare();
+      if (progress == Progress::Ready) {
+        call_application();
+      } else {
+        slot_.become_idle();
+      }
+    }
+    if (progress != Progress::Ready) note_trouble();
+    kept_since_ = os::monotonic_now();
+    return progress;
+  }
+
+  void call_application() {
+    const runtime::Served served = app_.serve(exchange_);
+    slot_.end_request(os::monotonic_now(), exchange_.bytes_received(), exchange_.bytes_sent());
+    if (served.failed) slot_.count(shm::Event::ApplicationFailed);
+    if (exchange_.was_peer_lost() || exchange_.was_aborted()) slot_.count(shm::Event::ClientGone);
+    slot_.become_idle();
+    keep_signal_handlers();
+    if (served.next != runtime::Next::Continue) {
+      channel_.text(Severity::Log,
+                    served.next == runtime::Next::LeaveHarakiri
+                        ? "leaving: the application asked for it (psgix.harakiri.commit)"
+                        : "leaving: the application called exit");
+      request_leave();
+    }
+  }
+
+  void note_trouble() {
+    switch (exchange_.trouble()) {
+      case Trouble::None:
+      case Trouble::PeerClosed:
+        return;
+      case Trouble::Abandoned:
+      case Trouble::Aborted:
+        slot_.count(shm::Event::Abandoned);
+        return;
+      case Trouble::ProtocolError:
+        slot_.count(shm::Event::Malformed);
+        break;
+      case Trouble::HeadTimeout:
+      case Trouble::BodyTimeout:
+        slot_.count(shm::Event::TimedOut);
+        break;
+      case Trouble::ParametersTooLarge:
+      case Trouble::BadRequest:
+      case Trouble::BodyTooLarge:
+      case Trouble::SpoolFailed:
+        slot_.count(shm::Event::Refused);
+        break;
+    }
+    if (!exchange_.trouble_text().empty()) {
+      peer_log_.say(
+          exchange_.trouble() == Trouble::SpoolFailed ? Severity::Error : Severity::Warning,
+          exchange_.trouble_text());
+    }
+  }
+
+  // See docs/decisions/0004: what has come is served, and after SHUT_RD nothing can come any more.
+  void give_up_kept() {
+    while (exchange_.is_attached()) {
+      if (serve_kept(Patience::Try)) continue;
+      if (!exchange_.is_attached()) return;
+      ::shutdown(exchange_.descriptor(), SHUT_RD);
+      if (!serve_kept(Patience::Try)) exchange_.close();
+    }
+  }
+
+  void wait() {
+    if (pause_) {
+      pause_ = false;
+      pollfd wake{.fd = wake_descriptor(), .events = POLLIN, .revents = 0};
+      ::poll(&wake, 1, static_cast<int>(kShortagePause.count()));
+      return;
+    }
+    int timeout = -1;
+    const int kept = exchange_.is_attached() ? exchange_.descriptor() : -1;
+    if (kept >= 0) {
+      const milliseconds left = std::chrono::ceil<milliseconds>(
+          kept_since_ + inheritance_.options.idle_timeout - os::monotonic_now());
+      if (left.count() <= 0) {
+        give_up_kept();
+        return;
+      }
+      timeout = static_cast<int>(std::min<milliseconds::rep>(left.count(), 1 << 30));
+      // One shot: a process that the application forked may hold the connection of an earlier request open, and its entry
+      // must not wake us for ever.
+      epoll_event event{};
+      event.events = EPOLLIN | EPOLLONESHOT;
+      event.data.fd = kept;
+      const bool is_watched = ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, kept, &event) == 0;
+      if (!is_watched && ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, kept, &event) != 0) {
+        throw os::SystemError(errno, "watch kept connection");
+      }
+    }
+    std::array<epoll_event, 8> events;
+    const int count =
+        ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
+    if (count < 0 && errno != EINTR) throw os::SystemError(errno, "wait for connections");
+  }
+
+  void leave() {
+    slot_.set_state(shm::State::Draining);
+    // A wake-up for a waiting connection may have been meant for us alone: take what is there before nobody does.
+    for (const int listener : inheritance_.listeners)
+      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener, nullptr);
+    give_up_kept();
+    accept_and_serve();
+    give_up_kept();
+    slot_.set_state(shm::State::Draining);
+    app_.leave();
+    slot_.set_state(shm::State::Gone);
+  }
+
+  Inheritance& inheritance_;
+  runtime::App& app_;
+  os::LogChannel channel_;
+  PeerLog peer_log_;
+  shm::Scoreboard board_;
+  shm::OwnSlot slot_;
+  FcgiExchange exchange_;
+  os::Fd epoll_;
+  os::Monotonic kept_since_{};  // end of its last request
+  bool pause_ = false;
+};
+
+}  // namespace
+
+int run(Inheritance& inheritance) {
+  try {
+    install_signal_handlers();
+    // Never destroyed: the process ends by _exit, and what the application holds stays as it is.
+    return (new Worker(inheritance))->run();  // NOLINT(cppcoreguidelines-owning-memory): see above
+  } catch (const std::exception& failure) {
+    os::LogChannel(inheritance.log_channel).text(Severity::Panic, failure.what());
+    return 1;
+  }
+}
+
+}  // namespace bladepsgi::worker

@@ -1,0 +1,60 @@
+// Control: the messages between overseer and a zygote, over a SOCK_SEQPACKET pair.
+//
+// Overseer asks for children, zygote answers; each message is one fixed struct, followed by text where its kind says so.
+// Both ends are the same program, forked: no versions, no byte order. What comes from the zygote is still checked, because
+// application code ran in that process.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "os/fd.h"
+
+namespace bladepsgi::zygote {
+
+enum class MessageKind : std::uint32_t {
+  // overseer → zygote; three descriptors come with it: standard output, standard error, log channel of the child
+  ForkWorker = 1,
+  ForkAuxiliary,
+
+  // zygote → overseer
+  AuxiliaryRequested,  // while loading; text: name
+  Loaded,
+  LoadFailed,  // the reason is in the log; the zygote ends
+  Forked,      // pid of the child in slot
+  ForkFailed,  // errno in value
+};
+
+struct Message {
+  MessageKind kind{};
+  std::uint32_t slot = 0;
+  std::uint32_t number = 0;  // worker number, or index of the auxiliary process
+  std::int32_t pid = 0;
+  std::int64_t value = 0;  // Loaded: time it took in milliseconds; ForkFailed: errno
+};
+
+struct ReceivedMessage {
+  Message message;
+  std::string text;
+  std::vector<os::Fd> fds;
+};
+
+// Bounds the text of a message.
+inline constexpr std::size_t kMaxText = 1024;
+
+Result<void> send(int socket,
+                  const Message& message,
+                  std::string_view text = {},
+                  std::span<const int> fds = {});
+
+// Empty: the other side has closed, or (non-blocking sockets) nothing is there; `is_closed` tells which.
+Result<std::optional<ReceivedMessage>> receive(int socket, bool& is_closed);
+
+}  // namespace bladepsgi::zygote

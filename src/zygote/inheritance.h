@@ -1,0 +1,47 @@
+// Inheritance: everything that crosses the fork from overseer to zygote.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "os/fd.h"
+#include "os/privileges.h"
+#include "os/process.h"
+#include "runtime/app.h"
+#include "shm/mapping.h"
+#include "worker/inheritance.h"
+
+namespace bladepsgi::zygote {
+
+struct Options {
+  std::string title_prefix;
+  std::string runtime_module;  // path of the shared object
+  runtime::LoadOptions load;
+  worker::Options worker;
+  std::optional<os::Identity> identity;  // become that before anything of the application runs
+  std::size_t descriptor_limit = 0;      // the soft limit that the application gets back
+};
+
+struct Inheritance {
+  pid_t overseer = 0;
+  int control = -1;  // SOCK_SEQPACKET, see control.h
+  int output = -1;   // become descriptors 1 and 2; -1: keep those inherited
+  int error = -1;
+  int log_channel = -1;
+  std::vector<int> listeners;
+  const shm::Mapping* mapping = nullptr;
+  std::uint32_t slot = 0;
+  std::uint32_t generation = 0;
+  os::ProcessTitle* title = nullptr;
+  Options options;
+};
+
+// Loads the application, then makes children on the overseer's word until its end of the control socket is closed.
+// Returns the exit code; 3 when the application could not be loaded (the reason is in the log then).
+int run(Inheritance& inheritance);
+
+}  // namespace bladepsgi::zygote

@@ -1,0 +1,321 @@
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "base/text.h"
+#include "os/clock.h"
+#include "os/log.h"
+#include "os/process.h"
+#include "os/signals.h"
+#include "os/system_error.h"
+#include "worker/pool_host.h"
+#include "zygote/control.h"
+#include "zygote/inheritance.h"
+
+namespace bladepsgi::zygote {
+
+namespace {
+
+constexpr int kNotLoaded = 3;
+
+std::string describe_address(const sockaddr_storage& storage, socklen_t size) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  if (storage.ss_family == AF_INET) {
+    const auto& address = reinterpret_cast<const sockaddr_in&>(storage);
+    ::inet_ntop(AF_INET, &address.sin_addr, text.data(), text.size());
+    return fmt::format("{}:{}", text.data(), ntohs(address.sin_port));
+  }
+  if (storage.ss_family == AF_INET6) {
+    const auto& address = reinterpret_cast<const sockaddr_in6&>(storage);
+    ::inet_ntop(AF_INET6, &address.sin6_addr, text.data(), text.size());
+    return fmt::format("[{}]:{}", text.data(), ntohs(address.sin6_port));
+  }
+  if (storage.ss_family == AF_UNIX && size > offsetof(sockaddr_un, sun_path)) {
+    const auto& address = reinterpret_cast<const sockaddr_un&>(storage);
+    const std::size_t length = size - offsetof(sockaddr_un, sun_path);
+    if (address.sun_path[0] == '\0') return "@" + printable({address.sun_path + 1, length - 1});
+    return printable({address.sun_path, ::strnlen(address.sun_path, length)});
+  }
+  return {};
+}
+
+// "socket 7 connected to 127.0.0.1:5432"; empty when it is none.
+std::string describe_socket(int fd) {
+  int type = 0;
+  socklen_t size = sizeof type;
+  if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0) return {};
+  sockaddr_storage address{};
+  size = sizeof address;
+  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0) {
+    const std::string peer = describe_address(address, size);
+    return peer.empty() ? fmt::format("socket {} (connected)", fd)
+                        : fmt::format("socket {} connected to {}", fd, peer);
+  }
+  size = sizeof address;
+  std::string local;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0)
+    local = describe_address(address, size);
+  int listening = 0;
+  size = sizeof listening;
+  ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size);
+  return fmt::format("socket {}{}{}", fd,
+                     listening != 0  ? " listening on "
+                     : local.empty() ? ""
+                                     : " bound to ",
+                     local);
+}
+
+std::vector<int> open_descriptors() {
+  std::vector<int> fds;
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir("/proc/self/fd"), &::closedir);
+  if (!directory) return fds;
+  while (const dirent* entry = ::readdir(directory.get())) {
+    const auto number = parse_decimal(entry->d_name);
+    if (number && static_cast<int>(*number) != ::dirfd(directory.get()))
+      fds.push_back(static_cast<int>(*number));
+  }
+  return fds;
+}
+
+class Zygote {
+ public:
+  explicit Zygote(Inheritance& inheritance)
+      : inheritance_(inheritance), options_(inheritance.options), log_(inheritance.log_channel) {}
+
+  int run() {
+    prepare();
+    if (auto dropped = drop_root(); !dropped) {
+      log_.text(Severity::Fatal, dropped.error().message);
+      return report_failure();
+    }
+    const os::Monotonic start = os::monotonic_now();
+    if (auto loaded = load(); !loaded) {
+      log_.text(Severity::Fatal, loaded.error().message);
+      return report_failure();
+    }
+    // From here on no code of the application runs in this process: no handler, no timer.
+    os::block_all_signals();
+    host_->end_loading();
+    warn_about_shared_handles();
+    const auto took =
+        std::chrono::duration_cast<std::chrono::milliseconds>(os::monotonic_now() - start);
+    log_.ready(::getpid());
+    if (!send(inheritance_.control, {.kind = MessageKind::Loaded, .value = took.count()})) return 1;
+    return serve();
+  }
+
+ private:
+  // Takes over descriptors and signals as the application shall find them.
+  void prepare() {
+    os::die_with_parent(inheritance_.overseer);
+    adopt_output(inheritance_.output, inheritance_.error);
+    {
+      const os::Fd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+      if (null.is_open()) ::dup2(null.get(), STDIN_FILENO);
+    }
+    std::vector<int> keep = inheritance_.listeners;
+    keep.insert(keep.end(), {inheritance_.control, inheritance_.log_channel,
+                             inheritance_.mapping->descriptor()});
+    os::close_all_except(keep);
+    before_loading_ = open_descriptors();
+    os::restore_descriptor_limit(options_.descriptor_limit);
+    inheritance_.title->set(options_.title_prefix + ": zygote");
+    os::reset_signal_handlers();
+    os::set_signal_handler(SIGPIPE, os::shrug, SA_RESTART);  // writes to a closed pipe end by EPIPE
+    os::set_signal_handler(SIGINT, os::shrug,
+                           SA_RESTART);  // a terminal's Ctrl-C is the overseer's business
+    os::unblock_all_signals();
+  }
+
+  static void adopt_output(int output, int error) {
+    if (output >= 0) ::dup2(output, STDOUT_FILENO);
+    if (error >= 0) ::dup2(error, STDERR_FILENO);
+  }
+
+  Result<void> drop_root() {
+    if (!options_.identity) return {};
+    if (auto dropped = os::drop_privileges(*options_.identity); !dropped) return dropped;
+    os::die_with_parent(inheritance_.overseer);  // the kernel forgot it at the change
+    return {};
+  }
+
+  Result<void> load() {
+    // Symbols of the interpreter must be visible to the XS modules that it loads.
+    void* handle = ::dlopen(options_.runtime_module.c_str(), RTLD_NOW | RTLD_GLOBAL);
+    if (handle == nullptr) {
+      const char* reason = ::dlerror();
+      return fail(
+          Remedy::Refuse,
+          fmt::format("cannot load the language runtime '{}': {}; it was built for another "
+                      "interpreter than this machine has: rebuild or reinstall BladePSGI",
+                      options_.runtime_module, reason != nullptr ? reason : "unknown reason"));
+    }
+    const auto find =
+        reinterpret_cast<runtime::ModuleFunction>(::dlsym(handle, runtime::kModuleSymbol));
+    const runtime::Module* module = find != nullptr ? find() : nullptr;
+    if (module == nullptr || module->abi != runtime::kModuleAbi || module->load == nullptr) {
+      return fail(
+          Remedy::Refuse,
+          fmt::format("'{}' is no language runtime of this version of BladePSGI; reinstall it",
+                      options_.runtime_module));
+    }
+    worker::PoolHost::Setup setup;
+    setup.mapping = inheritance_.mapping;
+    setup.generation = inheritance_.generation;
+    setup.application_path = options_.load.application_path;
+    setup.loader = options_.load.loader;
+    setup.listen_descriptor = inheritance_.listeners.front();
+    setup.log_channel = inheritance_.log_channel;
+    setup.slot = inheritance_.slot;
+    setup.role_words = {"overseer", "zygote", "monitoring", "lobby", "worker"};
+    setup.on_auxiliary = [this](std::string_view name, std::uint32_t index) {
+      names_.emplace_back(name);
+      return send(inheritance_.control, {.kind = MessageKind::AuxiliaryRequested, .number = index},
+                  name);
+    };
+    host_ = std::make_unique<worker::PoolHost>(std::move(setup));
+    auto app = module->load(*host_, options_.load);
+    if (!app) return fail(app.error());
+    app_ = *app;
+    return {};
+  }
+
+  int report_failure() {
+    // Whether it arrives or not: the overseer sees the end of this process.
+    static_cast<void>(send(inheritance_.control, {.kind = MessageKind::LoadFailed}).has_value());
+    return kNotLoaded;
+  }
+
+  void warn_about_shared_handles() {
+    std::vector<std::string> found;
+    for (const int fd : open_descriptors()) {
+      if (std::find(before_loading_.begin(), before_loading_.end(), fd) != before_loading_.end())
+        continue;
+      if (std::string text = describe_socket(fd); !text.empty()) found.push_back(std::move(text));
+    }
+    for (std::string& text : app_->unsafe_handles())
+      found.push_back(std::move(text));
+    if (const std::size_t threads = os::thread_count(); threads > 1) {
+      found.push_back(
+          fmt::format("{} threads: they do not exist in the workers, and what they had locked "
+                      "stays locked there",
+                      threads - 1));
+    }
+    for (const std::string& text : found) {
+      log_.text(Severity::Warning,
+                "the application opened while it loaded, before the workers were forked: " + text +
+                    "; every process shares it: open it in the worker, at its first request");
+    }
+  }
+
+  int serve() {
+    while (true) {
+      bool is_closed = false;
+      auto received = receive(inheritance_.control, is_closed);
+      if (!received) {
+        log_.text(Severity::Error, received.error().message);
+        return 1;
+      }
+      if (is_closed) return 0;
+      if (*received) make_child(**received);
+    }
+  }
+
+  void make_child(ReceivedMessage& request) {
+    app_->before_fork();
+    const bool is_worker = request.message.kind == MessageKind::ForkWorker;
+    const auto pid = os::fork_role(os::Parent::CallersParent, [&] {
+      return is_worker ? run_worker(request) : run_auxiliary(request);
+    });
+    Message answer{.kind = MessageKind::Forked, .slot = request.message.slot};
+    if (pid) {
+      answer.pid = *pid;
+    } else {
+      answer.kind = MessageKind::ForkFailed;
+      log_.text(Severity::Error, pid.error().message);
+    }
+    // A closed socket shows at the next receive.
+    static_cast<void>(send(inheritance_.control, answer).has_value());
+  }
+
+  // Descriptors of the child: output, error (both absent with raw output), log channel. They live as long as the
+  // process: its Fd objects are in frames that are never left.
+  int enter_child(ReceivedMessage& request) {
+    os::die_with_parent(inheritance_.overseer);
+    ::close(inheritance_.control);
+    ::close(inheritance_.log_channel);
+    if (request.fds.size() == 3) adopt_output(request.fds[0].get(), request.fds[1].get());
+    const int channel = request.fds.back().get();
+    if (request.fds.size() == 3) {
+      request.fds[0].reset();
+      request.fds[1].reset();
+    }
+    return channel;
+  }
+
+  int run_worker(ReceivedMessage& request) {
+    worker::Inheritance child;
+    child.log_channel = enter_child(request);
+    inheritance_.title->set(
+        fmt::format("{}: worker {}", options_.title_prefix, request.message.number));
+    child.overseer = inheritance_.overseer;
+    child.listeners = inheritance_.listeners;
+    child.mapping = inheritance_.mapping;
+    child.slot = request.message.slot;
+    child.number = request.message.number;
+    child.app = app_;
+    child.host = host_.get();
+    child.options = options_.worker;
+    return worker::run(child);
+  }
+
+  int run_auxiliary(ReceivedMessage& request) {
+    const os::LogChannel channel(enter_child(request));
+    const std::uint32_t index = request.message.number;
+    const std::string name = index < names_.size() ? names_[index] : "auxiliary";
+    inheritance_.title->set(options_.title_prefix + ": " + name);
+    host_->become(runtime::ChildRole::Auxiliary, request.message.slot, channel.fd(), nullptr);
+    if (!has_own_handler(SIGINT)) os::set_signal_handler(SIGINT, os::shrug, SA_RESTART);
+    app_->enter_child(runtime::ChildRole::Auxiliary, *host_);
+    channel.ready(::getpid());
+    os::unblock_all_signals();
+    const int code = app_->run_auxiliary(index);
+    app_->leave();
+    return code;
+  }
+
+  static bool has_own_handler(int number) {
+    return !os::has_signal_handler(number, SIG_DFL) && !os::has_signal_handler(number, SIG_IGN);
+  }
+
+  Inheritance& inheritance_;
+  const Options& options_;
+  os::LogChannel log_;
+  std::vector<int> before_loading_;
+  std::unique_ptr<worker::PoolHost> host_;
+  runtime::App* app_ = nullptr;
+  std::vector<std::string> names_;  // of auxiliary processes, by index
+};
+
+}  // namespace
+
+int run(Inheritance& inheritance) {
+  return Zygote(inheritance).run();
+}
+
+}  // namespace bladepsgi::zygote
