@@ -1,0 +1,410 @@
+#include "runtime/perl/application.h"
+
+#include <array>
+
+#include "base/status.h"
+#include "base/text.h"
+#include "runtime/perl/embedded.h"
+#include "runtime/perl/error_stream.h"
+#include "runtime/perl/guard.h"
+#include "runtime/perl/input.h"
+#include "runtime/perl/interpreter.h"
+#include "runtime/perl/objects.h"
+#include "runtime/perl/response.h"
+#include "runtime/perl/values.h"
+
+#include "runtime/perl/magic.h"
+
+namespace bladepsgi::perl {
+
+using runtime::Next;
+
+namespace {
+
+// One value from a Perl function of ours or of the application; a mortal of the caller's.
+SV* call_for_value(pTHX_ SV* code, SV* argument) {
+  dSP;
+  PUSHMARK(SP);
+  if (argument != nullptr) {
+    XPUSHs(argument);
+  }
+  PUTBACK;
+  const SSize_t count = call_sv(code, G_SCALAR);
+  SPAGAIN;
+  SV* value = count > 0 ? POPs : &PL_sv_undef;
+  PUTBACK;
+  return sv_2mortal(SvREFCNT_inc_simple_NN(value));
+}
+
+SV* own_function(pTHX_ const char* name) { return MUTABLE_SV(get_cv(name, 0)); }
+
+SV* text_of(pTHX_ std::string_view text) { return newSVpvn_flags(text.data(), text.size(), SVs_TEMP); }
+
+// PSGI keys are the server's; the loader may set extensions only.
+void check_loader_keys(pTHX_ HV* hash, std::string_view loader) {
+  hv_iterinit(hash);
+  while (HE* entry = hv_iternext(hash)) {
+    SV* key = hv_iterkeysv(entry);
+    if (view(aTHX_ key).starts_with("psgi.")) {
+      croak("loader '%" SVf "' returned a hash with the key '%" SVf "'; keys that begin with 'psgi.' are the server's\n",
+            SVfARG(text_of(aTHX_ loader)), SVfARG(key));
+    }
+  }
+}
+
+}  // namespace
+
+Result<Application*> Application::start() {
+  if (auto fits = check_version(built_version(), found_version()); !fits) {
+    return fail(fits.error());
+  }
+  auto started = start_interpreter();
+  if (!started) {
+    return fail(started.error());
+  }
+  auto* application = new Application(*started);  // outlives everything: Perl points to it
+  if (auto booted = application->boot(); !booted) {
+    return fail(booted.error());
+  }
+  return application;
+}
+
+Result<void> Application::boot() {
+  PerlInterpreter* my_perl = perl_;
+  bool booted = false;
+  const Guarded guarded = run_guarded(aTHX_ [&] {
+    prepare_guard(aTHX);
+    booted = call_protected(aTHX_ [&] {
+      boot_input(aTHX_ shared_);
+      boot_errors(aTHX_ shared_);
+      boot_response(aTHX_ shared_);
+      boot_objects(aTHX_ shared_);
+      eval_pv(kLoadSource, TRUE);
+      context_ = make_context(aTHX_ shared_);
+    });
+    if (!booted) {
+      take_error(aTHX_ shared_.error);
+    }
+  });
+  if (guarded.exited || !booted) {
+    return fail(Remedy::GiveUp, "cannot start Perl: " + shared_.error);
+  }
+  return {};
+}
+
+void Application::set_application(CV* code) {
+  PerlInterpreter* my_perl = perl_;
+  SvREFCNT_dec(code_);
+  code_ = newRV_inc(MUTABLE_SV(code));
+  origin_.clear();
+  if (SV* where = where_defined(aTHX_ code)) {
+    origin_.append(" (the application is the sub at ").append(view(aTHX_ where)).append(")");
+  }
+}
+
+void Application::load_file(const std::string& path) {
+  PerlInterpreter* my_perl = perl_;
+  SV* value = call_for_value(aTHX_ own_function(aTHX_ "BPSGI::Server::load_file"), text_of(aTHX_ path));
+  CV* code = code_of(aTHX_ value);  // asks an object with &{} once, not once a request
+  if (code == nullptr) {
+    croak("it returned %" SVf ", must be a code reference\n", SVfARG(describe(aTHX_ value)));
+  }
+  set_application(code);
+}
+
+void Application::load_through(const std::string& loader) {
+  PerlInterpreter* my_perl = perl_;
+  SV* factory = call_for_value(aTHX_ own_function(aTHX_ "BPSGI::Server::load_loader"), text_of(aTHX_ loader));
+  if (!SvROK(factory) || SvTYPE(SvRV(factory)) != SVt_PVCV) {
+    croak("the last value of its file is %" SVf ", must be a code reference\n", SVfARG(describe(aTHX_ factory)));
+  }
+  dSP;
+  PUSHMARK(SP);
+  XPUSHs(context_);
+  PUTBACK;
+  const SSize_t count = call_sv(factory, G_LIST);
+  SPAGAIN;
+  SP -= count;
+  SV* hash = count > 0 ? sv_2mortal(SvREFCNT_inc_simple_NN(SP[1])) : nullptr;
+  SV* second = count > 1 ? sv_2mortal(SvREFCNT_inc_simple_NN(SP[2])) : nullptr;
+  PUTBACK;
+  if (hash == nullptr || !SvROK(hash) || SvTYPE(SvRV(hash)) != SVt_PVHV) {
+    croak("its code returned %" SVf " as first of %" IVdf
+          " values, must return a hash reference and a code reference\n",
+          SVfARG(describe(aTHX_ hash)), static_cast<IV>(count));
+  }
+  CV* code = second == nullptr ? nullptr : code_of(aTHX_ second);
+  if (code == nullptr) {
+    croak("its code returned %" SVf " as second of %" IVdf
+          " values, must return a hash reference and a code reference\n",
+          SVfARG(describe(aTHX_ second)), static_cast<IV>(count));
+  }
+  check_loader_keys(aTHX_ MUTABLE_HV(SvRV(hash)), loader);
+  loader_env_ = MUTABLE_HV(SvREFCNT_inc_simple_NN(SvRV(hash)));
+  set_application(code);
+}
+
+Result<void> Application::load(runtime::Host& host, const runtime::LoadOptions& options) {
+  PerlInterpreter* my_perl = perl_;
+  shared_.host = &host;
+  shared_.auxiliaries.clear();
+  bool loaded = false;
+  const Guarded guarded = run_guarded(aTHX_ [&] {
+    loaded = call_protected(aTHX_ [&] {
+      AV* search = GvAVn(PL_incgv);
+      for (auto directory = options.include_directories.rbegin();
+           directory != options.include_directories.rend(); ++directory) {
+        av_unshift(search, 1);
+        av_store(search, 0, newSVpvn(directory->data(), directory->size()));
+      }
+      SvREFCNT_dec(MUTABLE_SV(loader_env_));
+      loader_env_ = nullptr;
+      env_.prepare(aTHX_ shared_, options.error_stream);
+      if (options.loader.empty()) {
+        load_file(options.application_path);
+      } else {
+        load_through(options.loader);
+      }
+    });
+    if (!loaded) {
+      take_error(aTHX_ shared_.error);
+    }
+  });
+  if (loaded && !guarded.exited) {
+    return {};
+  }
+  std::string message;
+  if (guarded.exited) {
+    message = "it called exit(" + std::to_string(guarded.status) + ") while it was loaded";
+  } else {
+    message = shared_.error;
+  }
+  if (!message.starts_with("cannot load ")) {
+    message.insert(0, options.loader.empty() ? "cannot load application '" + options.application_path + "': "
+                                             : "cannot load loader '" + options.loader + "': ");
+  }
+  return fail(Remedy::GiveUp, std::move(message));
+}
+
+void Application::before_fork() noexcept {
+  PerlInterpreter* my_perl = perl_;
+  run_guarded(aTHX_ [&] {
+    call_protected(aTHX_ [&] { PERL_FLUSHALL_FOR_CHILD; });  // a layer may be written in Perl
+  });
+}
+
+void Application::enter_child(runtime::ChildRole /*role*/, runtime::Host& host) noexcept {
+  PerlInterpreter* my_perl = perl_;
+  shared_.host = &host;
+  PL_srand_called = FALSE;  // the next rand draws a seed of its own
+  if (IO* out = GvIO(gv_fetchpvs("STDOUT", GV_ADD | GV_NOTQUAL, SVt_PVIO))) {
+    IoFLAGS(out) |= IOf_FLUSH;  // it goes to the log, line by line
+  }
+}
+
+void Application::respond(Request& request) {
+  PerlInterpreter* my_perl = perl_;
+  env_.build(aTHX_ request, loader_env_);
+  SV* env = sv_2mortal(newRV_inc(MUTABLE_SV(request.env)));
+  send_response(aTHX_ request, call_for_value(aTHX_ code_, env));
+}
+
+// A complete 500 if the client has seen nothing yet; else the response is ended as what it is, incomplete.
+void Application::give_up(Request& request) {
+  if (request.phase == Phase::Finished) {
+    return;
+  }
+  runtime::Exchange& exchange = request.exchange;
+  if (exchange.is_committed()) {
+    abort(request);
+    return;
+  }
+  if (request.phase != Phase::Nothing) {
+    exchange.discard_response();
+  }
+  const CannedResponse& response = canned_response(500);
+  const std::string length = std::to_string(response.body.size());
+  const std::array<runtime::Header, 2> headers{{{.name = "Content-Type", .value = response.content_type},
+                                                {.name = "Content-Length", .value = length}}};
+  exchange.start_response(response.status, headers);
+  exchange.write(as_bytes(response.body));
+  finish(request);
+}
+
+void Application::clean_up(Request& request) {
+  PerlInterpreter* my_perl = perl_;
+  SV* env = sv_2mortal(newRV_inc(MUTABLE_SV(request.env)));
+  if (SV** entry = hv_fetchs(request.env, "psgix.cleanup.handlers", 0)) {
+    SV* list = sv_mortalcopy(*entry);
+    if (SvROK(list) && SvTYPE(SvRV(list)) == SVt_PVAV) {
+      AV* handlers = MUTABLE_AV(SvRV(list));
+      if (av_top_index(handlers) >= 0) {
+        request.exchange.release_connection();
+      }
+      for (SSize_t index = 0; index <= av_top_index(handlers); ++index) {  // a handler may add another
+        SV** handler = av_fetch(handlers, index, 0);
+        if (handler == nullptr) {
+          continue;
+        }
+        SV* code = sv_mortalcopy(*handler);
+        const bool done = call_protected(aTHX_ [&] {
+          dSP;
+          PUSHMARK(SP);
+          XPUSHs(env);
+          PUTBACK;
+          call_sv(code, G_VOID | G_DISCARD);
+        });
+        if (!done) {
+          take_error(aTHX_ shared_.error);
+          shared_.host->log(Severity::Error, title_of(request) + ": a cleanup handler died: " + shared_.error);
+        }
+      }
+    } else if (SvOK(list)) {
+      croak("psgix.cleanup.handlers is %" SVf ", must be an array reference\n", SVfARG(describe(aTHX_ list)));
+    }
+  }
+  if (SV** commit = hv_fetchs(request.env, "psgix.harakiri.commit", 0)) {
+    request.harakiri = SvTRUE(*commit);
+  }
+}
+
+runtime::Served Application::serve(runtime::Exchange& exchange) noexcept {
+  PerlInterpreter* my_perl = perl_;
+  Request request{.shared = shared_, .exchange = exchange, .id = exchange.request_id()};
+  shared_.request = &request;
+  runtime::Served served;
+
+  bool answered = false;
+  Guarded guarded = run_guarded(aTHX_ [&] {
+    answered = call_protected(aTHX_ [&] { respond(request); });
+    if (!answered) {
+      take_error(aTHX_ shared_.error);
+    }
+  });
+  if (guarded.exited) {
+    const bool complete = request.phase == Phase::Finished;
+    shared_.host->log(complete ? Severity::Log : Severity::Error,
+                      title_of(request) + ": the application called exit(" + std::to_string(guarded.status) + ")" +
+                          (complete ? " after its response" : " instead of answering"));
+    served.next = Next::LeaveExit;
+    served.failed = !complete;
+    give_up(request);
+  } else if (!answered) {
+    std::string message = title_of(request) + ": ";
+    if (!request.wrong_response) {
+      message += request.phase == Phase::Finished ? "the application died after its response: "
+                                                  : "the application died: ";
+    }
+    message += shared_.error;
+    if (request.wrong_response) {
+      message += origin_;
+    }
+    shared_.host->log(Severity::Error, message);
+    served.failed = true;
+    give_up(request);
+  }
+
+  if (!guarded.exited && request.env != nullptr && !env_.asks_for_nothing(aTHX_ request)) {
+    bool cleaned = false;
+    guarded = run_guarded(aTHX_ [&] {
+      cleaned = call_protected(aTHX_ [&] { clean_up(request); });
+      if (!cleaned) {
+        take_error(aTHX_ shared_.error);
+      }
+    });
+    if (guarded.exited) {
+      shared_.host->log(Severity::Log, title_of(request) + ": a cleanup handler called exit(" +
+                                           std::to_string(guarded.status) + ")");
+      served.next = Next::LeaveExit;
+    } else if (!cleaned) {
+      shared_.host->log(Severity::Error, title_of(request) + ": cleaning up died: " + shared_.error);
+    } else if (request.harakiri) {
+      served.next = Next::LeaveHarakiri;
+    }
+  }
+
+  guarded = run_guarded(aTHX_ [&] {
+    EnvBuilder::release(aTHX_ request);
+    FREETMPS;
+  });
+  if (guarded.exited) {
+    shared_.host->log(Severity::Log, title_of(request) + ": a destructor called exit(" +
+                                         std::to_string(guarded.status) + ")");
+    served.next = Next::LeaveExit;
+  }
+  if (request.source != nullptr) {
+    request.source->release();
+  }
+  if (request.link != nullptr) {
+    request.link->request = nullptr;
+    release(*request.link);
+  }
+  shared_.request = nullptr;
+  return served;
+}
+
+int Application::run_auxiliary(std::uint32_t index) noexcept {
+  PerlInterpreter* my_perl = perl_;
+  runtime::Host& host = *shared_.host;
+  if (index >= shared_.auxiliaries.size() || shared_.auxiliaries[index].code == nullptr) {
+    host.log(Severity::Error, "there is no auxiliary process " + std::to_string(index));
+    return 1;
+  }
+  SV* code = shared_.auxiliaries[index].code;
+  const std::string title = "auxiliary process '" + printable(shared_.auxiliaries[index].name) + "' ";
+  bool returned = false;
+  const Guarded guarded = run_guarded(aTHX_ [&] {
+    returned = call_protected(aTHX_ [&] {
+      dSP;
+      PUSHMARK(SP);
+      XPUSHs(context_);
+      PUTBACK;
+      call_sv(code, G_VOID | G_DISCARD);
+    });
+    if (!returned) {
+      take_error(aTHX_ shared_.error);
+    }
+  });
+  if (guarded.exited) {
+    host.log(Severity::Error, title + "called exit(" + std::to_string(guarded.status) + ")");
+    return guarded.status != 0 ? guarded.status : 1;
+  }
+  host.log(Severity::Error, returned ? title + "returned; it should run until it is told to stop"
+                                     : title + "died: " + shared_.error);
+  return 1;
+}
+
+void Application::leave() noexcept {
+  PerlInterpreter* my_perl = perl_;
+  PERL_SET_PHASE(PERL_PHASE_END);
+  // As perl_destruct does: an END block that dies or calls exit does not keep the others from running.
+  while (PL_endav != nullptr && av_top_index(PL_endav) >= 0) {
+    run_guarded(aTHX_ [&] { call_list(PL_scopestack_ix, PL_endav); });
+  }
+  before_fork();  // flushes everything
+}
+
+std::vector<std::string> Application::unsafe_handles() noexcept {
+  PerlInterpreter* my_perl = perl_;
+  std::vector<std::string> found;
+  run_guarded(aTHX_ [&] {
+    const bool done = call_protected(aTHX_ [&] {
+      dSP;
+      PUSHMARK(SP);
+      PUTBACK;
+      const SSize_t count = call_sv(own_function(aTHX_ "BPSGI::Server::database_handles"), G_LIST);
+      SPAGAIN;
+      for (SSize_t index = count; index > 0; --index) {
+        found.emplace_back(view(aTHX_ SP[1 - index]));
+      }
+      SP -= count;
+      PUTBACK;
+    });
+    if (!done) {
+      take_error(aTHX_ shared_.error);
+    }
+  });
+  return found;
+}
+
+}  // namespace bladepsgi::perl

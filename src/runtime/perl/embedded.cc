@@ -1,0 +1,160 @@
+#include "runtime/perl/embedded.h"
+
+namespace bladepsgi::perl {
+
+// What Plack::Util::load_psgi users rely on: an absolute path, a package of its own, $0 and @ARGV of its own, and a plain
+// word meaning a class.
+const char* const kLoadSource = R"perl(#line 1 "bladepsgi/load.pl"
+package BPSGI::Server;
+use strict;
+use warnings;
+
+$ENV{PLACK_ENV} ||= 'deployment';
+
+sub load_file {
+    my ($given) = @_;
+    my $file;
+    if ($given =~ /\A[A-Za-z0-9_:]+\z/ && !-e $given) {
+        ($file = "$given.pm") =~ s{::}{/}g;
+    }
+    else {
+        require File::Spec;
+        $file = File::Spec->rel2abs($given);
+        die "cannot load application '$file': it is a directory\n" if -d $file;
+        open my $readable, '<', $file or die "cannot load application '$file': $!\n";
+        close $readable;
+    }
+    (my $package = $file) =~ s/([^A-Za-z0-9_])/sprintf '_%2x', unpack 'C', $1/eg;
+    return evaluate_file($file, $package);
+}
+
+sub evaluate_file {
+    local $0    = $_[0];
+    local @ARGV = ();
+    my $found = 1;
+    my $value = eval sprintf(<<'END', $_[1]);
+package Plack::Sandbox::%s;
+my $value = do $_[0];
+die $@ if ref $@ || length $@;
+$found = 0 if !defined $value && !exists $INC{$_[0]};
+$value;
+END
+    my $error = $@;
+    die $error if ref $error || length $error;
+    die "cannot load application '$_[0]': not found in \@INC (\@INC contains: @INC)\n" if !$found;
+    return $value;
+}
+
+sub load_loader {
+    my ($module) = @_;
+    $module =~ /\A[A-Za-z_][A-Za-z0-9_]*(?:::[A-Za-z0-9_]+)*\z/
+        or die "cannot load loader '$module': not a module name\n";
+    (my $file = "$module.pm") =~ s{::}{/}g;
+    return scalar require $file;
+}
+
+sub database_handles {
+    return unless $INC{'DBI.pm'};
+    my @found;
+    my %drivers = DBI->installed_drivers;
+    for my $name (sort keys %drivers) {
+        for my $handle (grep { defined } @{ $drivers{$name}{ChildHandles} || [] }) {
+            next unless $handle->{Active};
+            my ($source, $user) = @{$handle}{qw(Name Username)};
+            push @found, sprintf 'DBI handle dbi:%s:%s (%s)', $name, defined $source ? $source : '',
+                defined $user && length $user ? "user $user" : 'no user';
+        }
+    }
+    return @found;
+}
+
+1;
+)perl";
+
+// Tied methods use Perl's own operators on an inner handle, so that offsets, padding, $/ and layers mean exactly what they
+// mean elsewhere. The tie object is a reference to a scalar that holds the inner handle once it is needed.
+const char* const kInputSource = R"perl(#line 1 "bladepsgi/input.pl"
+package BPSGI::Input;
+use strict;
+use warnings;
+use IO::Handle   ();
+use IO::Seekable ();
+our @ISA = ('IO::Handle', 'IO::Seekable');
+
+# Reaches the tied face; IO::Handle's own would push bytes back where only XS code sees them.
+sub ungetc {
+    my $inner = tied(*{ $_[0] });
+    return ($$inner || BPSGI::Input::Tie::open_inner($inner))->ungetc($_[1]);
+}
+
+# IO::Handle has none.
+sub binmode { return @_ > 1 ? CORE::binmode($_[0], $_[1]) : CORE::binmode($_[0]) }
+
+package BPSGI::Input::Tie;
+
+sub READ     { my $in = ${ $_[0] } || open_inner($_[0]); return read $in, $_[1], $_[2], $_[3] || 0 }
+sub READLINE { my $in = ${ $_[0] } || open_inner($_[0]); return readline $in }
+sub GETC     { my $in = ${ $_[0] } || open_inner($_[0]); return getc $in }
+sub EOF      { my $in = ${ $_[0] } || open_inner($_[0]); return eof $in }
+sub SEEK     { my $in = ${ $_[0] } || open_inner($_[0]); return seek $in, $_[1], $_[2] }
+sub TELL     { my $in = ${ $_[0] } || open_inner($_[0]); return tell $in }
+sub FILENO   { my $in = ${ $_[0] } || open_inner($_[0]); return fileno $in }
+sub CLOSE    { my $in = ${ $_[0] } || open_inner($_[0]); return close $in }
+
+sub BINMODE {
+    my $in = ${ $_[0] } || open_inner($_[0]);
+    return @_ > 1 ? binmode $in, $_[1] : binmode $in;
+}
+
+sub OPEN {
+    my $in = ${ $_[0] } || open_inner($_[0]);
+    return @_ == 2 ? open $in, $_[1] : open $in, $_[1], $_[2], @_[3 .. $#_];
+}
+
+# What writing to a handle opened for input does: a warning where they are on, and false with $!.
+sub PRINT  { my $in = ${ $_[0] } || open_inner($_[0]); shift; return print {$in} @_ }
+sub PRINTF { my $in = ${ $_[0] } || open_inner($_[0]); shift; return printf {$in} @_ }
+sub WRITE  { my $in = ${ $_[0] } || open_inner($_[0]); return syswrite $in, $_[1], $_[2], $_[3] || 0 }
+
+1;
+)perl";
+
+const char* const kErrorsSource = R"perl(#line 1 "bladepsgi/errors.pl"
+package BPSGI::Errors;
+use strict;
+use warnings;
+use IO::Handle ();
+our @ISA = ('IO::Handle');
+
+sub binmode { return @_ > 1 ? CORE::binmode($_[0], $_[1]) : CORE::binmode($_[0]) }
+
+package BPSGI::Errors::Tie;
+
+sub PRINT {
+    my $self = shift;
+    return $self->send_bytes(join(defined $, ? $, : '', map { defined $_ ? $_ : '' } @_) . (defined $\ ? $\ : ''));
+}
+sub PRINTF { my $self = shift; my $format = shift; return $self->send_bytes(sprintf $format, @_) }
+
+sub WRITE {
+    my ($self, $text, $length, $offset) = @_;
+    my $part = substr $text, $offset || 0, defined $length ? $length : length $text;
+    return $self->send_bytes($part) ? length $part : undef;
+}
+sub BINMODE { return 1 }
+sub CLOSE   { return 1 }
+sub FILENO  { return fileno STDERR }
+
+1;
+)perl";
+
+// `use BPSGI::Context` inside the server finds the server's own classes.
+const char* const kClassSource = R"perl(#line 1 "bladepsgi/classes.pl"
+package BPSGI;
+our $VERSION = '2.0.0';
+$BPSGI::Context::VERSION = $BPSGI::Semaphore::VERSION = $BPSGI::AtomicInt64::VERSION = $VERSION;
+$INC{$_} = "(bladepsgi)/$_" for qw(BPSGI.pm BPSGI/Context.pm BPSGI/Semaphore.pm BPSGI/AtomicInt64.pm);
+1;
+)perl";
+
+}  // namespace bladepsgi::perl
