@@ -1,0 +1,143 @@
+# Applications that do not load, load slowly, or do what they should not while loading.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+use BladePSGI::Test;
+use IO::Socket::INET;
+use Test::More;
+
+sub fails {
+    my ($name, $app, @patterns) = @_;
+    subtest $name => sub {
+        my $server = BladePSGI::Test->start(app => $app, ready => 0, workers => 2);
+        ok within(3, sub { is $server->wait_exit(10), 'exit 3', 'exit code 3' }), 'soon';
+        like $server->log, $_, "says: $_" for @patterns;
+        unlike $server->log, qr/ready:/, 'and never that it is ready';
+        ok !-e $server->socket && !-e $server->stats_path, 'no socket is left behind';
+        is_deeply [ $server->survivors ], [], 'no process either';
+    };
+    return;
+}
+
+fails('a syntax error', "use strict;\nmy \$x = ;\nsub { }", qr/syntax error at \S*app\.psgi line 2/);
+fails('several errors', "use strict;\nmy \$y = \$undeclared_one;\nmy \$z = \$undeclared_two;\nsub { }",
+    qr/\$undeclared_one.*line 2/, qr/\$undeclared_two.*line 3/);
+fails('a missing module', "use No::Such::Module::At::All;\nsub { }", qr{No/Such/Module/At/All\.pm}, qr/\@INC/, qr/line 1/);
+fails('die', "die 'the reason';", qr/the reason at \S*app\.psgi line 1/);
+fails('die with an object', "die bless { code => 3 }, 'My::Exception';", qr/My::Exception/);
+fails('die with a long text', "die 'x' x 20_000 . ' the end';", qr/x{20000} the end/);
+fails('exit', "exit 0;", qr/exit/);
+fails('_exit', "require POSIX; POSIX::_exit(9);", qr/exit code 9|9/);
+fails('a signal', "kill KILL => \$\$; select undef, undef, undef, 10; sub {}", qr/signal 9/);
+fails('no application', "1;", qr/\b1\b/);
+
+subtest 'a file that is not there' => sub {
+    my $server = BladePSGI::Test->start(app_file => '/nonexistent/app.psgi', ready => 0, workers => 1);
+    is $server->wait_exit(10), 'exit 3', 'exit code 3';
+    like $server->log, qr{/nonexistent/app\.psgi.*No such file}s, 'named, with the reason';
+};
+
+subtest '--load-timeout' => sub {
+    my $server = BladePSGI::Test->start(
+        app     => 'select undef, undef, undef, 3600; sub { }',
+        ready   => 0,
+        workers => 1,
+        options => ['--load-timeout=1'],
+    );
+    is $server->wait_exit(15), 'exit 3', 'an application that hangs: exit code 3';
+    like $server->log, qr/load.*(?:time|1 ?s)/i, 'the log says why';
+    is_deeply [ $server->survivors ], [], 'nothing is left';
+    ok !-e $server->socket, 'no socket';
+};
+
+subtest 'stopped while loading' => sub {
+    for my $case ([ TERM => 'exit 0' ], [ INT => 'exit 0' ], [ QUIT => 'exit 4' ]) {
+        my ($signal, $exit) = @$case;
+        my $server = BladePSGI::Test->start(
+            app   => BladePSGI::Test->gate_code . 'mark("loading"); gate("never"); sub { }',
+            ready => 0, workers => 1,
+        );
+        ok $server->wait_mark('loading'), 'it loads';
+        is $server->stop($signal, 10), $exit, "SIG$signal: $exit";
+        is_deeply [ $server->survivors ], [], 'nothing is left';
+        ok !-e $server->socket, 'no socket';
+    }
+};
+
+subtest 'warnings that an operator needs' => sub {
+    my $listener = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1');
+    my $port = $listener->sockport;
+    my $server = BladePSGI::Test->start(workers => 1, app => <<"PERL");
+use IO::Socket::INET;
+use threads ();
+our \$socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1:$port') or die "connect: \$!";
+our \$thread = threads->create(sub { select undef, undef, undef, 3600 });
+sub { [200, [], ['ok']] };
+PERL
+    like $server->log, qr/ WARNING: .*socket.*127\.0\.0\.1:$port/, 'a socket opened before the fork, named';
+    like $server->log, qr/ WARNING: .*thread/, 'a thread';
+    is $server->get('/')->{body}, 'ok', 'it serves all the same';
+    $server->stop;
+
+    SKIP: {
+        skip 'no DBD::SQLite or DBD::Mem', 1 unless eval { require DBI; require DBD::Mem; 1 };
+        $server = BladePSGI::Test->start(workers => 1, app => <<'PERL');
+use DBI;
+our $dbh = DBI->connect('dbi:Mem:', '', '', { RaiseError => 1 });
+sub { [200, [], ['ok']] };
+PERL
+        like $server->log, qr/ WARNING: .*DBI.*Mem/i, 'a DBI handle, named';
+        is $server->stop, 'exit 0', 'stops';
+    }
+
+    my $somaxconn = read_text('/proc/sys/net/core/somaxconn') + 0;
+    $server = BladePSGI::Test->start(workers => 1, options => [ '--backlog=' . ($somaxconn * 2) ]);
+    like $server->log, qr/ WARNING: .*(?:somaxconn.*$somaxconn|$somaxconn.*somaxconn)/, 'a backlog that is cut by somaxconn';
+    is $server->stop, 'exit 0', 'stops';
+
+    $server = BladePSGI::Test->start(workers => 1);
+    if (as_root()) { like $server->log, qr/ WARNING: .*root/, 'running as root without a user' }
+    else           { unlike $server->log, qr/ WARNING: .*root/, 'not root: no warning of it' }
+    unlike $server->log, qr/WARNING: .*(?:socket|thread|DBI)/, 'no warning without cause';
+    is $server->stop, 'exit 0', 'stops';
+};
+
+subtest 'privileges' => sub {
+    plan skip_all => 'only root can become somebody else' unless as_root();
+    my $app = <<'PERL';
+my @loaded = ($<, $>, $(, $));
+sub { [200, [], [join '|', @loaded, $<, $>, $(, $), -e '/proc/self/status' ? join ',', grep { /^Cap(?:Eff|Prm)/ } split /\n/, do { open my $f, '<', '/proc/self/status'; local $/; <$f> } : '']] };
+PERL
+    my ($uid, $gid) = (getpwnam 'nobody')[ 2, 3 ];
+    my $server = BladePSGI::Test->prepare(workers => 1, app => $app, options => ['--user=nobody']);
+    ok $server->launch->wait_ready, 'starts' or return diag $server->log;
+    my @ids = split /\|/, $server->get('/')->{body};
+    is $ids[0], $uid, '--user: the application is loaded as that user';
+    is $ids[4], $uid, 'and served by it';
+    is $ids[5], $uid, 'really and effectively';
+    is $ids[7], "$gid $gid", 'with that group, and no other';
+    like $ids[8], qr/CapPrm:\s+0+,CapEff:\s+0+/, 'and without privileges';
+    unlike $server->log, qr/WARNING: .*root/, 'no warning of root';
+    is +(stat $server->socket)[4], 0, 'the socket belongs to root still' if -S $server->socket;
+    my $worker = $server->pid_of('worker 0');
+    kill KILL => $worker;
+    ok $server->pid_of('worker 0', $worker), 'a worker that is made later';
+    is +(split /\|/, $server->get('/')->{body})[5], $uid, 'has that user too';
+    kill KILL => $server->pid;
+    $server->wait_exit;
+    is_deeply [ $server->survivors ], [], 'and nothing survives the overseer';
+
+    $server = BladePSGI::Test->start(workers => 1, app => $app, options => [qw(--user=nobody --group=daemon)]);
+    @ids = split /\|/, $server->get('/')->{body};
+    is $ids[7], join(' ', (scalar getgrnam 'daemon') x 2), '--group';
+    is $server->stop, 'exit 0', 'stops';
+    $server = BladePSGI::Test->start(ready => 0, workers => 1, options => ['--user=no-such-user-here']);
+    isnt $server->wait_exit, 'exit 0', 'a user that does not exist is an error';
+    like $server->log, qr/no-such-user-here/, 'that names it';
+    ok !-e $server->socket, 'nothing is created';
+};
+
+done_testing;

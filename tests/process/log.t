@@ -1,0 +1,106 @@
+# The log: lines of many processes never mix, on a pipe either; a log that nobody reads does not stop the service.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+use BladePSGI::Test;
+use BladePSGI::Test::FastCGI ':all';
+use Fcntl;
+use POSIX ();
+use Test::More;
+
+my $app = <<'PERL';
+my $n = 0;
+sub {
+    my ($env) = @_;
+    my ($length, $count) = $env->{PATH_INFO} =~ m{/(\d+)/(\d+)};
+    $n++;
+    print STDERR "<$$.$n.$_:", (chr(97 + $_ % 26) x $length), ":$$.$n.$_>\n" for 1 .. $count || 0;
+    return [200, [], [$$]];
+};
+PERL
+
+sub reads_of {
+    my ($server) = @_;
+    my $reader = $server->{stderr_reader};
+    fcntl $reader, F_SETFL, fcntl($reader, F_GETFL, 0) | O_NONBLOCK;
+    return sub {
+        while (sysread $reader, my $bytes, 65536) { $server->{piped} .= $bytes }
+        return $server->{piped} // '';
+    };
+}
+
+subtest 'long lines from many workers, through a pipe' => sub {
+    my $server = BladePSGI::Test->start(workers => 6, app => $app, stderr => 'pipe', ready => 0);
+    my $read = reads_of($server);
+    ok wait_for { $read->() =~ /ready:/ }, 'ready' or return;
+    my @c = map { $server->connect } 1 .. 12;
+    $_->send(request_bytes(uri => '/20000/10')) for @c;
+    my $expected = 120;
+    ok wait_for { (() = $read->() =~ /:\d+\.\d+\.\d+>\n/g) >= $expected }, 'every line came';
+    $_->read_response for @c;
+    my @lines = grep { /</ } split /\n/, $read->();
+    my @whole = grep { /\A\S+ \S+ \w+:  worker \d+\[(\d+)\]: <(\1\.\d+\.\d+):(\w)\3{19999}:\2>\z/ } @lines;
+    is scalar(@whole), $expected, 'whole, and unmixed';
+    is scalar(@lines), $expected, 'and nothing besides';
+    $server->signal('TERM');
+    ok wait_for { $read->(); !$server->is_running }, 'stops';
+    is $server->wait_exit, 'exit 0', 'exit code 0';
+};
+
+subtest 'a log that nobody reads' => sub {
+    my $server = BladePSGI::Test->start(workers => 2, app => $app, stderr => 'pipe', ready => 0);
+    my $read = reads_of($server);
+    ok wait_for { $read->() =~ /ready:/ }, 'ready' or return;
+    my $served = 0;
+    for (1 .. 100) {
+        my $answer = eval { $server->connect(timeout => 10)->request(uri => '/2000/50') };
+        last unless $answer && $answer->{ended};
+        $served++;
+    }
+    is $served, 100, 'ten megabytes of log into a pipe that nobody reads: every request is answered';
+    like $server->stats_text, qr/\A\d+\n/, 'statistics too';
+    my ($pid) = $server->worker_pids;
+    kill KILL => $pid;
+    ok wait_for { $server->worker_pids == 2 && !grep { $_ == $pid } $server->worker_pids }, 'a dead worker is replaced';
+    ok wait_for { $read->() =~ /dropped|lost|discarded/i }, 'when it is read again, it says what was dropped';
+    ok wait_for { $read->() =~ /\b$pid\b.*signal 9/ }, 'but nothing of the server itself was';
+    my @odd = grep { !/\A\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z]+:  / } split /\n/, $read->();
+    is_deeply [ map { substr $_, 0, 100 } @odd ], [], 'and every line is whole';
+    $server->signal('TERM');
+    ok wait_for { $read->(); !$server->is_running }, 'stops';
+    is $server->wait_exit, 'exit 0', 'exit code 0';
+};
+
+subtest 'a log that was closed' => sub {
+    my $server = BladePSGI::Test->start(workers => 1, app => $app, stderr => 'pipe', ready => 0);
+    my $read = reads_of($server);
+    ok wait_for { $read->() =~ /ready:/ }, 'ready' or return;
+    close $server->{stderr_reader};
+    for (1 .. 5) { ok $server->get('/100/10')->{ended}, 'requests are answered' }
+    is $server->stop, 'exit 0', 'and it stops as always';
+};
+
+subtest '--raw-output' => sub {
+    my $server = BladePSGI::Test->start(workers => 1, options => ['--raw-output'], app => <<'PERL');
+$| = 1;
+sub { print STDERR "raw error\n"; print STDOUT "raw output\n"; [200, [], ['ok']] };
+PERL
+    is $server->get('/')->{body}, 'ok', 'served';
+    ok wait_for { $server->log =~ /^raw error$/m }, 'descriptor 2 is left as it was inherited';
+    ok wait_for { $server->output =~ /^raw output$/m }, 'and so is 1';
+    is $server->stop, 'exit 0', 'stops';
+};
+
+subtest 'bytes that could deceive a terminal or a reader' => sub {
+    my $server = BladePSGI::Test->start(workers => 1, app => 'sub { die "died\n" }');
+    $server->get("/x", env => { REQUEST_URI => "/x\e[31mred\n2026-01-01 00:00:00.000 PANIC:  forged" });
+    ok $server->wait_log(qr/died/), 'logged';
+    unlike $server->log, qr/\e/, 'no escape sequences of a client';
+    unlike $server->log, qr/^2026-01-01 00:00:00/m, 'no forged lines';
+    is $server->stop, 'exit 0', 'stops';
+};
+
+done_testing;
