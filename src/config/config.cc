@@ -68,10 +68,10 @@ std::string list_of(const std::vector<const Option*>& options) {
 
 std::string unknown_long(std::string_view name) {
   // A longer word may have more slips in it, but no word is taken for something quite different.
-  constexpr std::size_t longest_worth_comparing = 64;
+  constexpr std::size_t kLongestWorthComparing = 64;
   const std::size_t most_slips = 1 + std::min<std::size_t>(name.size() / 5, 2);
   std::vector<const Option*> similar;
-  if (name.size() <= longest_worth_comparing) {
+  if (name.size() <= kLongestWorthComparing) {
     for (const Option& option : kOptions) {
       if (edit_distance(name, option.name) <= most_slips) similar.push_back(&option);
     }
@@ -226,11 +226,11 @@ std::optional<std::string> apply_options(const std::vector<std::string>& words, 
 std::string wrong_number(const std::vector<std::string>& arguments) {
   std::string message = "expected " + std::to_string(kArguments.size()) + " arguments, got ";
   message += arguments.empty() ? "none" : std::to_string(arguments.size()) + ":";
-  constexpr std::size_t most_shown = 8;
-  for (std::size_t i = 0; i < std::min(arguments.size(), most_shown); ++i) {
+  constexpr std::size_t kMostShown = 8;
+  for (std::size_t i = 0; i < std::min(arguments.size(), kMostShown); ++i) {
     message += " " + in_quotes(arguments[i]);
   }
-  if (arguments.size() > most_shown) message += " …";
+  if (arguments.size() > kMostShown) message += " …";
   for (std::size_t i = arguments.size(); i < kArguments.size(); ++i) {
     message += i == arguments.size() ? "; missing " : i + 1 == kArguments.size() ? " and " : ", ";
     message += kArguments[i].name;

@@ -53,13 +53,13 @@ std::string list_of(std::span<const std::string_view> words) {
 }
 
 std::optional<std::uint32_t> parse_mode(std::string_view text) {
-  constexpr std::uint32_t most = 0777;
+  constexpr std::uint32_t kMost = 0777;
   if (text.empty()) return std::nullopt;
   std::uint32_t mode = 0;
   for (const char c : text) {
     if (c < '0' || c > '7') return std::nullopt;
     mode = mode * 8 + static_cast<std::uint32_t>(c - '0');
-    if (mode > most) return std::nullopt;
+    if (mode > kMost) return std::nullopt;
   }
   return mode;
 }

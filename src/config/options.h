@@ -139,6 +139,7 @@ void store_choice(Config& config, std::size_t index) {
 inline constexpr std::uint64_t kKibi = 1024;
 inline constexpr std::uint64_t kMebi = 1024 * kKibi;
 inline constexpr std::uint64_t kGibi = 1024 * kMebi;
+inline constexpr std::uint64_t kPebi = kMebi * kGibi;
 inline constexpr std::chrono::milliseconds kShortest{1};
 inline constexpr std::chrono::milliseconds kLongest{std::chrono::hours{24}};
 
@@ -205,10 +206,10 @@ inline constexpr std::array kOptions{
            Number{&Config::max_params, 16, 1'000'000},
            "Most parameters in a request; more is answered with status 431."},
     Option{"max-body", "", "SIZE", "0", "", Section::RequestLimits,
-           Size{&Config::max_body, 0, 1024 * 1024 * kGibi},
+           Size{&Config::max_body, 0, kPebi},
            "Longest request body, 0 for no limit; a longer one is answered with status 413."},
     Option{"drain-limit", "", "SIZE", "64M", "", Section::RequestLimits,
-           Size{&Config::drain_limit, 0, 1024 * 1024 * kGibi},
+           Size{&Config::drain_limit, 0, kPebi},
            "How much of a body that the application did not read is swallowed after its response, "
            "so that the connection can be kept; with more left it is closed."},
 
