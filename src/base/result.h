@@ -44,13 +44,13 @@ class [[nodiscard]] Result {
   using value_type = T;
   using error_type = E;
 
-  // Implicit on purpose: `return value;` and `return fail(…);` are how a Result is made.
-  Result(T value)
-      : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  // NOLINTBEGIN(google-explicit-constructor): `return value;` and `return fail(…);` are how a Result is made.
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}
 
   template <class F>
-  Result(Failure<F> failure)  // NOLINT(google-explicit-constructor)
-      : state_(std::in_place_index<1>, std::move(failure.error)) {}
+  Result(Failure<F> failure) : state_(std::in_place_index<1>, std::move(failure.error)) {}
+
+  // NOLINTEND(google-explicit-constructor)
 
   [[nodiscard]] bool has_value() const { return state_.index() == 0; }
 
@@ -88,8 +88,8 @@ class [[nodiscard]] Result<void, E> {
   Result() = default;
 
   template <class F>
-  Result(Failure<F> failure)
-      : state_(std::move(failure.error)) {}  // NOLINT(google-explicit-constructor)
+  // NOLINTNEXTLINE(google-explicit-constructor): as above
+  Result(Failure<F> failure) : state_(std::move(failure.error)) {}
 
   [[nodiscard]] bool has_value() const { return state_.index() == 0; }
 

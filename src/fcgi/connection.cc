@@ -261,6 +261,7 @@ std::optional<Event> Connection::record_of_request(const Header& header) {
       }
       if (aborted_) return std::nullopt;
       aborted_ = true;
+      stdin_open_ = data_open_ = false;  // a next request may come behind it
       return Event::Aborted;
 
     case RecordType::Params:
@@ -284,10 +285,9 @@ std::optional<Event> Connection::record_of_request(const Header& header) {
         return ignore_record(header);
       }
       if (!stdin_open_) {
-        if (has_content) return drop(ProtocolError::StdinAfterEnd);
+        if (has_content && !aborted_) return drop(ProtocolError::StdinAfterEnd);
         return ignore_record(header);
       }
-      if (aborted_ && has_content) return ignore_record(header);
       enter_record(header, Sink::Body);
       if (has_content) return std::nullopt;
       stdin_open_ = false;
@@ -375,11 +375,12 @@ void Connection::body_bypassed(std::size_t size) {
 }
 
 bool Connection::is_body_complete() const {
+  if (aborted_) return false;
   return body_left_ == kUnknownLength ? !stdin_open_ : body_left_ == 0;
 }
 
 bool Connection::is_body_short() const {
-  return !stdin_open_ && body_left_ != kUnknownLength && body_left_ > 0;
+  return !aborted_ && !stdin_open_ && body_left_ != kUnknownLength && body_left_ > 0;
 }
 
 void Connection::request_ended() {

@@ -9,7 +9,8 @@
 // Promises:
 // - How the stream is cut into pieces changes nothing: the same bytes give the same events.
 // - Bytes behind a request stay here for the next one. A second request that comes before the input of the first is
-//   complete is refused (CANT_MPX_CONN); one that comes later is taken up after request_ended(), if the peer keeps the connection.
+//   complete is refused (CANT_MPX_CONN); one that comes later is taken up after request_ended(), if the peer keeps the
+//   connection.
 // - Memory follows the bytes received, never a length that was announced, and every amount a peer chooses has a limit.
 // - pending_output() always ends at the end of a record. Whoever sends must send it before anything of his own and never
 //   in the middle of a record.
@@ -32,13 +33,13 @@ namespace bladepsgi::fcgi {
 
 struct Limits {
   std::size_t receive_buffer =
-      64 * 1024;  // at least 1 KiB; only what a peer fills of it is ever touched
-  std::size_t parameter_bytes = 1024 * 1024;
+      std::size_t{64} * 1024;  // at least 1 KiB; only what a peer fills of it is ever touched
+  std::size_t parameter_bytes = std::size_t{1024} * 1024;
   std::size_t parameter_count = 4096;
   // Records that nobody will use: the rest of a body that the application did not read, records of refused requests,
   // management records. Counted from the end of one request to the start of the next, and during a request.
-  std::uint64_t drain_bytes = 8 * 1024 * 1024;
-  std::size_t pending_output = 16 * 1024;
+  std::uint64_t drain_bytes = std::size_t{8} * 1024 * 1024;
+  std::size_t pending_output = std::size_t{16} * 1024;
 };
 
 // Parameters over their limit are still taken up to this many times the limit, so that the peer can be told; then it is dropped.
@@ -108,7 +109,7 @@ class Connection {
   [[nodiscard]] std::size_t body_bypass() const;
   void body_bypassed(std::size_t size);
 
-  // Every byte that the application may read has been consumed.
+  // Every byte that the application may read has been consumed. Never after an abort.
   [[nodiscard]] bool is_body_complete() const;
   // STDIN has ended before set_body_length's bytes had come.
   [[nodiscard]] bool is_body_short() const;

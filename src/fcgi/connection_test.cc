@@ -470,11 +470,14 @@ TEST(Connection, AbortOfARunningRequestIsToldOnceAndLeftToTheWorker) {
   EXPECT_EQ(feed(connection, record(RecordType::AbortRequest, 1)), Event::Aborted);
   EXPECT_TRUE(connection.is_aborted());
   EXPECT_EQ(feed(connection, record(RecordType::AbortRequest, 1)), Event::NeedMore);
+  EXPECT_FALSE(connection.is_body_complete());
+  EXPECT_EQ(feed(connection, record(RecordType::Stdin, 1, "late") + begin(2, true)),
+            Event::NeedMore);
   EXPECT_TRUE(connection.pending_output().empty());
   EXPECT_TRUE(connection.is_active());
   connection.request_ended();
   EXPECT_FALSE(connection.is_aborted());
-  EXPECT_EQ(feed(connection, whole_request(2, true, {})), Event::Request);
+  EXPECT_EQ(feed(connection, params(2, {})), Event::Request);
 }
 
 TEST(Connection, AbortOfAnInactiveIdIsIgnored) {
@@ -594,6 +597,19 @@ TEST(Connection, ManyUnreadBodiesEachHaveTheirOwnDrainLimit) {
     connection.request_ended();
     EXPECT_EQ(connection.next(), Event::NeedMore);
   }
+}
+
+TEST(Connection, WhatWasIgnoredDuringARequestDoesNotCountAfterIt) {
+  Limits limits;
+  limits.drain_bytes = 1000;
+  Connection connection(limits);
+  const std::string stray = record(RecordType::Stdin, 9, std::string(600, 'x'));
+  ASSERT_EQ(feed(connection, whole_request(1, true, {}) + stray), Event::Request);
+  EXPECT_EQ(connection.next(), Event::BodyEnd);
+  EXPECT_EQ(connection.next(), Event::NeedMore);
+  connection.request_ended();
+  EXPECT_EQ(feed(connection, stray), Event::NeedMore);
+  EXPECT_EQ(feed(connection, stray), Event::Dropped);
 }
 
 // --- limits
@@ -755,7 +771,7 @@ TEST(Connection, EveryRecordInEveryState) {
   constexpr Event E = Event::BodyEnd;
   constexpr Event A = Event::Aborted;
   const std::vector<GridRow> grid = {
-      {"BEGIN same id", begin(1), {N, D, D, N, N, N, D, D}},
+      {"BEGIN same id", begin(1), {N, D, D, N, N, N, D, N}},
       {"BEGIN other id", begin(2), {N, N, N, N, N, N, N, N}},
       {"BEGIN too short", record(RecordType::BeginRequest, 2, "1234567"), {D, D, D, D, D, D, D, D}},
       {"BEGIN too long",
@@ -765,7 +781,7 @@ TEST(Connection, EveryRecordInEveryState) {
       {"PARAMS end", record(RecordType::Params, 1), {N, R, D, D, N, D, D, D}},
       {"PARAMS other id", record(RecordType::Params, 9, "x"), {N, N, N, N, N, N, N, N}},
       {"STDIN", record(RecordType::Stdin, 1, "x"), {N, D, B, D, N, N, D, N}},
-      {"STDIN end", record(RecordType::Stdin, 1), {N, D, E, N, N, N, N, E}},
+      {"STDIN end", record(RecordType::Stdin, 1), {N, D, E, N, N, N, N, N}},
       {"STDIN other id", record(RecordType::Stdin, 9, "x"), {N, N, N, N, N, N, N, N}},
       {"DATA", record(RecordType::Data, 1, "x"), {N, D, D, D, N, D, N, D}},
       {"DATA end", record(RecordType::Data, 1), {N, D, D, D, N, D, N, D}},

@@ -149,6 +149,21 @@ TEST(Environment, ManyNamesOfEveryLengthAreKeptApart) {
   }
 }
 
+TEST(Environment, NamesWhoseHashesAreEqualAreKeptApart) {
+  // Among so many names some have the same 32 bits.
+  constexpr std::size_t kNames = 300'000;
+  std::vector<std::string> names;
+  names.reserve(kNames);
+  for (std::size_t i = 0; i < kNames; ++i)
+    names.push_back("N" + std::to_string(i));
+  Sent sent;
+  for (const std::string& name : names)
+    sent.push_back({name, {}});
+  Environment environment;
+  ASSERT_FALSE(environment.build(sent));  // no REQUEST_METHOD, but all is there
+  EXPECT_EQ(environment.parameters().size(), kNames + 6);
+}
+
 TEST(Environment, ManyRepetitionsCostNoMoreThanTheirSize) {
   const std::string value(200, 'v');
   Sent sent(4000, Parameter{"HTTP_X", value});

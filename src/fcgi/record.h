@@ -21,7 +21,7 @@ inline constexpr std::uint16_t kManagementId = 0;
 
 // Content of one record that we send at most. HAProxy and php-fpm miscounted content + padding near 65535; a web server must
 // hold a whole record before it can use it.
-inline constexpr std::size_t kMaxContentSent = 32 * 1024;
+inline constexpr std::size_t kMaxContentSent = std::size_t{32} * 1024;
 
 enum class RecordType : std::uint8_t {
   BeginRequest = 1,

@@ -198,24 +198,28 @@ TEST_F(TransferTest, TooManyDescriptorsInFlightAreAnOutcome) {
             0);
 }
 
+// Numbers taken before the descriptors are used up: a sanitizer that looks at an object needs one itself.
 TEST_F(TransferTest, NoDescriptorForTheMemoryIsAnOutcome) {
+  const int out = out_.get();
+  const int fd = connection_.first.get();
+  const std::string text(kInlineLimit + 1, 'x');
   EXPECT_EQ(in_child([&] {
               use_up_descriptors(0);
-              const std::string text(kInlineLimit + 1, 'x');
-              const int fd = connection_.first.get();
-              if (send(out_.get(), request(text), fd) != SendOutcome::NoDescriptors) return 1;
-              return send(out_.get(), request("x"), fd) == SendOutcome::Sent ? 0 : 2;
+              if (send(out, request(text), fd) != SendOutcome::NoDescriptors) return 1;
+              return send(out, request("x"), fd) == SendOutcome::Sent ? 0 : 2;
             }),
             0);
 }
 
 TEST_F(TransferTest, NoDescriptorForTheReceiverIsAnOutcome) {
+  const int in = in_.get();
+  ReceiveBuffer buffer;
   const std::string text(kInlineLimit + 1, 'x');
   for (const int spare : {0, 1}) {
     ASSERT_EQ(send(out_.get(), request(text), connection_.first.get()), SendOutcome::Sent);
     EXPECT_EQ(in_child([&] {
                 use_up_descriptors(spare);
-                if (receive(in_.get(), buffer_).outcome != ReceiveOutcome::NoDescriptors) return 1;
+                if (receive(in, buffer).outcome != ReceiveOutcome::NoDescriptors) return 1;
                 // What came of it was closed again.
                 for (int i = 0; i < spare; ++i) {
                   if (::dup(2) < 0) return 2;

@@ -209,7 +209,7 @@ TEST_F(ServerTest, KeepsALonelyClientWhateverTheLimit) {
 }
 
 TEST_F(ServerTest, DropsAClientThatNeverStopsSending) {
-  serve();
+  serve({.client_limit = std::chrono::hours(1)});
   const os::Fd client = connect();
   const std::string flood(100000, 'x');
   run_until([&] {

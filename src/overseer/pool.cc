@@ -21,7 +21,6 @@ namespace bladepsgi::overseer {
 
 namespace {
 
-using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 
 std::string seconds_text(os::Monotonic::duration duration) {
@@ -463,11 +462,15 @@ void Pool::process_ended(Handle handle, int status) {
   board_->set_generations(zygote_.generation, oldest_generation());
 
   // A worker says in its slot that it leaves of its own accord (harakiri, exit in the application). What was told to leave
-  // is expected to do so in order; an auxiliary process told by SIGTERM may simply die of it.
+  // is expected to do so in order; an auxiliary process told by SIGTERM may simply die of it. Whoever stops us may signal all
+  // of us at once (a service manager, a terminal), so while we stop the others may have been told before we could.
   const bool has_left = last && last->state == shm::State::Gone && os::is_clean_exit(status);
-  const bool obeyed =
-      process.is_leaving && (os::is_clean_exit(status) || process.kind == Kind::Auxiliary);
-  const bool is_expected = was_killed_ || obeyed || has_left;
+  const bool was_told = process.is_leaving || is_stopping_ || process.kind == Kind::Monitoring;
+  const bool died_of_it =
+      process.kind == Kind::Auxiliary && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM;
+  const bool has_obeyed = was_told && (os::is_clean_exit(status) || died_of_it ||
+                                       (process.is_leaving && process.kind == Kind::Auxiliary));
+  const bool is_expected = was_killed_ || has_obeyed || has_left;
   const std::string who =
       process.kind == Kind::Worker ? fmt::format("worker {}", process.number) : process.role;
   supervise::Life life{.started = process.started, .died = now};
@@ -578,7 +581,7 @@ void Pool::restart(Kind kind, std::uint32_t number) {
   }
 }
 
-void Pool::try_or_retry(Kind kind, Result<void> result) {
+void Pool::try_or_retry(Kind kind, const Result<void>& result) {
   if (result) return;
   environment_.log->log(Severity::Error, result.error().message + "; trying again in 1 s");
   schedule(kind == Kind::Monitoring ? monitoring_position_ : zygote_position_, kind, 0,

@@ -112,7 +112,7 @@ class Pool {
   void on_ready(Handle process);
   void announce_if_complete();
   void publish();
-  void process_ended(Handle process, int status);
+  void process_ended(Handle handle, int status);
   void schedule(Position& position, Kind kind, std::uint32_t number, supervise::Duration delay);
   void restart(Kind kind, std::uint32_t number);
   Position& position_of(const Process& process);
@@ -120,7 +120,7 @@ class Pool {
   void give_back(const Process& process);
   void forget_zygote();
   void fail_start(int exit_code);
-  void try_or_retry(Kind kind, Result<void> result);
+  void try_or_retry(Kind kind, const Result<void>& result);
   [[nodiscard]] std::optional<Handle> find_pid(pid_t pid);
   [[nodiscard]] std::optional<Handle> find_slot(shm::SlotIndex slot);
   [[nodiscard]] std::uint32_t oldest_generation() const;

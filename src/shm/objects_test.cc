@@ -1,15 +1,14 @@
 #include "shm/objects.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cstring>
 #include <functional>
 #include <limits>
-#include <numeric>
 #include <random>
 #include <set>
 #include <string>
@@ -19,6 +18,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "os/process.h"
 #include "shm/layout.h"
 
 namespace bladepsgi::shm {
@@ -54,8 +54,12 @@ class ObjectsTest : public ::testing::Test {
   }
 
   static pid_t in_child(const std::function<int()>& body) {
+    const pid_t test = ::getpid();
     const pid_t pid = ::fork();
-    if (pid == 0) ::_exit(body());
+    if (pid == 0) {
+      os::die_with_parent(test);  // so that a failed test leaves nothing running
+      ::_exit(body());
+    }
     return pid;
   }
 
@@ -238,24 +242,29 @@ TEST_F(ObjectsTest, ReleaseBeyondTheLargestValueIsAnErrorThatNamesIt) {
             "cannot release semaphore 'full': its value is 2147483647 already");
 }
 
-// Every child wants the same names in an order of its own.
+// The children meet before each name and then all want it at once.
 TEST_F(ObjectsTest, RacingCreatorsEndWithOneObjectEach) {
-  constexpr int kChildren = 4;
-  constexpr int kNames = 400;
-  const ObjectId begin = make_atomic("begin", 0);
+  constexpr std::int64_t kChildren = 2;
+  constexpr std::int64_t kNames = 5000;
+  const ObjectId arrived = make_atomic("arrived", 0);
   const ObjectId errors = make_atomic("errors", 0);
   std::vector<pid_t> children;
-  for (unsigned child = 0; child < kChildren; ++child) {
+  for (std::int64_t child = 0; child < kChildren; ++child) {
     children.push_back(in_child([&, child] {
-      std::vector<int> order(kNames);
-      std::iota(order.begin(), order.end(), 0);
-      std::shuffle(order.begin() + kNames / 2, order.end(), std::minstd_rand(child + 1));
-      objects_.fetch_add(begin, 1);
-      while (objects_.load(begin) < kChildren)
-        std::this_thread::yield();
-      for (const int name : order) {
-        const auto made = objects_.semaphore(std::to_string(name), 0, OnDeath::Default, 1);
-        if (!made || !objects_.release(made->id, child)) objects_.fetch_add(errors, 1);
+      cpu_set_t own_processor;
+      CPU_ZERO(&own_processor);
+      CPU_SET(static_cast<std::size_t>(child), &own_processor);
+      (void)::sched_setaffinity(0, sizeof own_processor, &own_processor);
+      for (std::int64_t i = 0; i < kNames; ++i) {
+        // Long ones in between, so that given back room is used by another layout.
+        const std::string name = std::to_string(i) + std::string(i % 2 == 0 ? 200 : 0, 'x');
+        objects_.fetch_add(arrived, 1);
+        for (int spins = 0; objects_.load(arrived) < (i + 1) * kChildren; ++spins) {
+          if (spins > 10000) std::this_thread::yield();
+        }
+        const auto made = objects_.semaphore(name, 0, OnDeath::Return, 1);
+        if (!made || !objects_.release(made->id, static_cast<SlotIndex>(child)))
+          objects_.fetch_add(errors, 1);
       }
       return 0;
     }));
@@ -269,7 +278,10 @@ TEST_F(ObjectsTest, RacingCreatorsEndWithOneObjectEach) {
     EXPECT_TRUE(names.insert(object.name).second) << object.name;
     EXPECT_EQ(object.value, kChildren) << object.name;
   }
-  EXPECT_EQ(names.size(), std::size_t{kNames});
+  EXPECT_EQ(names.size(), static_cast<std::size_t>(kNames));
+  // A loser cleans the room it gives back: records that come to lie there begin with nothing.
+  for (SlotIndex slot = 0; slot < 64; ++slot)
+    EXPECT_TRUE(objects_.give_back(slot).empty());
 }
 
 TEST_F(ObjectsTest, KilledCreatorsBlockNobodyAndLeaveNothingHalf) {

@@ -13,6 +13,7 @@
 
 #include <gtest/gtest.h>
 
+#include "os/process.h"
 #include "shm/layout.h"
 
 namespace bladepsgi::shm {
@@ -188,8 +189,10 @@ TEST_F(ScoreboardTest, KeepsStartTimeAndGenerations) {
 
 TEST_F(ScoreboardTest, ReaderNeverSeesHalfOfARequest) {
   const SlotIndex slot = ready_worker(0);
+  const pid_t test = ::getpid();
   const pid_t writer = ::fork();
   if (writer == 0) {
+    os::die_with_parent(test);
     OwnSlot own(board_, slot);
     for (unsigned round = 0;; ++round) {
       const char letter = static_cast<char>('a' + round % 26);
@@ -233,8 +236,10 @@ TEST_F(ScoreboardTest, WriterThatDiedWhileWritingLeavesAnUnknownRequest) {
 TEST_F(ScoreboardTest, TotalNeverGoesBackWhileWorkersDieAndAreReplaced) {
   constexpr std::uint64_t kLives = 20000;
   board_.set_generations(0, 0);
+  const pid_t test = ::getpid();
   const pid_t reader = ::fork();
   if (reader == 0) {
+    os::die_with_parent(test);
     board_.set_generations(1, 1);  // tells the parent that reading has begun
     std::uint64_t before = 0;
     for (;;) {

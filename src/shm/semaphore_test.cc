@@ -15,6 +15,7 @@
 
 #include <gtest/gtest.h>
 
+#include "os/process.h"
 #include "shm/layout.h"
 
 namespace bladepsgi::shm {
@@ -52,8 +53,12 @@ class SemaphoreTest : public ::testing::Test {
   void set_value(std::uint32_t value) { Semaphore::initialize(shared_->cell, value); }
 
   static pid_t in_child(const std::function<int()>& body) {
+    const pid_t test = ::getpid();
     const pid_t pid = ::fork();
-    if (pid == 0) ::_exit(body());
+    if (pid == 0) {
+      os::die_with_parent(test);  // so that a failed test leaves nothing running
+      ::_exit(body());
+    }
     return pid;
   }
 

@@ -1,6 +1,5 @@
 #include "worker/body.h"
 
-
 #include <cerrno>
 #include <filesystem>
 #include <string>

@@ -22,36 +22,22 @@ int milliseconds_until(os::Monotonic deadline) {
   return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, INT_MAX));
 }
 
-// sendfile(2) has no MSG_NOSIGNAL, and the application may have made SIGPIPE deadly again.
-class BrokenPipeGuard {
- public:
-  BrokenPipeGuard() {
-    sigemptyset(&pipe_);
-    sigaddset(&pipe_, SIGPIPE);
-    ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
-  }
-
-  BrokenPipeGuard(const BrokenPipeGuard&) = delete;
-  BrokenPipeGuard& operator=(const BrokenPipeGuard&) = delete;
-
-  ~BrokenPipeGuard() {
-    if (raised_) {
-      const timespec now{};
-      while (::sigtimedwait(&pipe_, nullptr, &now) < 0 && errno == EINTR) {
-      }
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-
-  void raised() { raised_ = true; }
-
- private:
-  sigset_t pipe_{};
-  sigset_t before_{};
-  bool raised_ = false;
-};
-
 }  // namespace
+
+BrokenPipeGuard::BrokenPipeGuard() {
+  sigemptyset(&pipe_);
+  sigaddset(&pipe_, SIGPIPE);
+  ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+}
+
+BrokenPipeGuard::~BrokenPipeGuard() {
+  if (is_raised_) {
+    const timespec now{};
+    while (::sigtimedwait(&pipe_, nullptr, &now) < 0 && errno == EINTR) {
+    }
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+}
 
 void ConnectionIo::attach(os::Fd socket, Transport transport) {
   socket_ = std::move(socket);
@@ -146,8 +132,8 @@ int ConnectionIo::send_file(int file,
                             off_t* offset,
                             std::size_t length,
                             std::chrono::milliseconds patience,
-                            InputWhileSending& input) {
-  BrokenPipeGuard guard;
+                            InputWhileSending& input,
+                            BrokenPipeGuard& guard) {
   while (length > 0) {
     const ssize_t sent = ::sendfile(socket_.get(), file, offset, length);
     if (sent > 0) {
@@ -157,11 +143,15 @@ int ConnectionIo::send_file(int file,
     }
     if (sent == 0) return ENODATA;
     if (errno == EINTR) continue;
-    if (errno == EPIPE) guard.raised();
+    if (errno == EPIPE) guard.note_raised();
     if (errno != EAGAIN && errno != EWOULDBLOCK) return errno;
     if (const int error = wait_to_send(patience, input); error != 0) return error;
   }
   return 0;
+}
+
+void ConnectionIo::refuse_input() const {
+  ::shutdown(socket_.get(), SHUT_RD);
 }
 
 bool ConnectionIo::is_peer_gone() const {

@@ -5,10 +5,12 @@
 #include <sys/uio.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 
 #include "base/bytes.h"
 #include "os/clock.h"
@@ -32,6 +34,23 @@ class InputWhileSending {
   virtual void input_received(std::size_t size) noexcept = 0;
 };
 
+// Keeps SIGPIPE away while it lives: sendfile(2) has no MSG_NOSIGNAL, and the application may have made the signal deadly again.
+class BrokenPipeGuard {
+ public:
+  BrokenPipeGuard();
+  BrokenPipeGuard(const BrokenPipeGuard&) = delete;
+  BrokenPipeGuard& operator=(const BrokenPipeGuard&) = delete;
+  ~BrokenPipeGuard();
+
+  // A call has failed with EPIPE, so the signal is pending and is to be taken away.
+  void note_raised() { is_raised_ = true; }
+
+ private:
+  sigset_t pipe_{};
+  sigset_t before_{};
+  bool is_raised_ = false;
+};
+
 class ConnectionIo {
  public:
   enum class Wait : std::uint8_t {
@@ -45,6 +64,9 @@ class ConnectionIo {
 
   void close() { socket_.reset(); }
 
+  // Writes of the peer fail from now on; what has come before can still be received.
+  void refuse_input() const;
+
   [[nodiscard]] os::Fd detach() { return std::move(socket_); }
 
   [[nodiscard]] bool is_open() const { return socket_.is_open(); }
@@ -55,7 +77,9 @@ class ConnectionIo {
   [[nodiscard]] std::optional<ssize_t> try_receive(std::span<iovec> into);
 
   // Waits for `events` of poll(2). wake_descriptor may be -1.
-  [[nodiscard]] Wait wait(short events, os::Monotonic deadline, int wake_descriptor = -1);
+  [[nodiscard]] Wait wait(short events,  // NOLINT(google-runtime-int): the type of poll(2)
+                          os::Monotonic deadline,
+                          int wake_descriptor = -1);
 
   // Sends all of it; the vectors are used up on the way. The time limit is for each wait without progress. Returns 0 or errno.
   [[nodiscard]] int send(std::span<iovec> what,
@@ -63,12 +87,14 @@ class ConnectionIo {
                          std::chrono::milliseconds patience,
                          InputWhileSending& input);
 
-  // Sends `length` bytes of a file from *offset, which follows what has been sent. Returns 0 or errno; ENODATA when the file ended first.
+  // Sends `length` bytes of a file from *offset, which follows what has been sent. Returns 0 or errno; ENODATA when the
+  // file ended first.
   [[nodiscard]] int send_file(int file,
                               off_t* offset,
                               std::size_t length,
                               std::chrono::milliseconds patience,
-                              InputWhileSending& input);
+                              InputWhileSending& input,
+                              BrokenPipeGuard& guard);
 
   // The peer has closed both directions. On TCP that cannot be told from a half-close, so this is false there.
   [[nodiscard]] bool is_peer_gone() const;

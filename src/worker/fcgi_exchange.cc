@@ -91,6 +91,11 @@ FcgiExchange::Progress FcgiExchange::gone(Trouble trouble, std::string_view text
   return Progress::Gone;
 }
 
+FcgiExchange::Progress FcgiExchange::drop() {
+  return gone(Trouble::ProtocolError,
+              std::string("dropped a connection: ").append(fcgi::describe(connection_.error())));
+}
+
 FcgiExchange::Progress FcgiExchange::refuse(Trouble trouble,
                                             int status,
                                             bool closes,
@@ -170,7 +175,7 @@ FcgiExchange::Progress FcgiExchange::take_request(Patience patience) {
         }
         return gone(Trouble::PeerClosed);
       case fcgi::Event::Dropped:
-        return gone(Trouble::ProtocolError, fcgi::describe(connection_.error()));
+        return drop();
       case fcgi::Event::Body:
       case fcgi::Event::BodyEnd:
       case fcgi::Event::Aborted:
@@ -275,7 +280,8 @@ FcgiExchange::Progress FcgiExchange::prepare() {
     return refuse(Trouble::BodyTooLarge, 413, true, "refused a request: its body is too large");
   }
   if (connection_.has_buffered_input()) look_at_buffer();
-  if (lost_) return gone(Trouble::ProtocolError, fcgi::describe(connection_.error()));
+  if (connection_.error() != fcgi::ProtocolError::None) return drop();
+  if (lost_) return gone(Trouble::Abandoned);
   if (aborted_) {
     finish();
     trouble_ = Trouble::Aborted;
@@ -621,6 +627,7 @@ std::int64_t FcgiExchange::send_file(int fd, off_t offset, std::uint64_t length)
   }
 
   if (!send_queue(false, true)) return peer_has_gone();
+  BrokenPipeGuard guard;
   bool may_sendfile = true;
   std::uint64_t sent = 0;
   for (std::size_t record = 1; sent < length; ++record) {
@@ -633,7 +640,7 @@ std::int64_t FcgiExchange::send_file(int fd, off_t offset, std::uint64_t length)
     off_t at = offset + static_cast<off_t>(sent);
     const off_t end = at + static_cast<off_t>(content);
     if (may_sendfile) {
-      send_error_ = io_.send_file(fd, &at, content, options_.send_timeout, *this);
+      send_error_ = io_.send_file(fd, &at, content, options_.send_timeout, *this, guard);
       // Some file systems cannot do it; then the record that was promised is filled by reading.
       may_sendfile = send_error_ != EINVAL && send_error_ != ENOSYS && send_error_ != EOPNOTSUPP;
       if (send_error_ != 0 && may_sendfile) {
@@ -746,6 +753,10 @@ void FcgiExchange::abort() noexcept {
 
 void FcgiExchange::release_connection() noexcept {
   if (!ended_ || !io_.is_open() || connection_.has_buffered_input()) return;
+  if (receive(nullptr, -1) == Received::Some) return;
+  // Refuses what would come from now on before a byte of it is taken, and looks once more for what slipped in before: see
+  // docs/decisions/0004.
+  io_.refuse_input();
   if (receive(nullptr, -1) != Received::Some) io_.close();
 }
 

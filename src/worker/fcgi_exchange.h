@@ -49,7 +49,7 @@ struct FcgiOptions {
       2'000};  // to read what is left before a connection is closed
   std::optional<std::uint64_t> max_body;
   InputMode input = InputMode::Auto;
-  std::size_t input_memory = 64 * 1024;
+  std::size_t input_memory = std::size_t{64} * 1024;
   std::string spool_directory = "/tmp";
   fcgi::EnvironmentOptions environment;
   fcgi::Limits limits;  // drain_bytes is also how much is read before a connection is closed
@@ -171,6 +171,7 @@ class FcgiExchange final : public runtime::Exchange, private InputWhileSending {
 
   // --- the head and the body
   Progress gone(Trouble trouble, std::string_view text = {});
+  Progress drop();
   Progress refuse(Trouble trouble, int status, bool closes, std::string_view text = {});
   Progress begin_request();
   void forget_request();

@@ -109,6 +109,16 @@ void PoolHost::store(runtime::ObjectId atomic, std::int64_t value) noexcept {
   objects_.store(atomic, value);
 }
 
+// "monitoring", and also "worker 3": what stands in the title of a process of ours.
+bool PoolHost::is_role_title(std::string_view name) const {
+  const std::size_t space = name.find(' ');
+  const bool has_number =
+      space != std::string_view::npos && parse_decimal(name.substr(space + 1)).has_value();
+  const std::string_view word = has_number ? name.substr(0, space) : name;
+  return std::find(setup_.role_words.begin(), setup_.role_words.end(), word) !=
+         setup_.role_words.end();
+}
+
 Result<std::uint32_t> PoolHost::request_auxiliary(std::string_view name) noexcept {
   if (!is_loading_) {
     return fail(Remedy::Refuse, "auxiliary process '" + printable(name) +

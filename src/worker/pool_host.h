@@ -73,6 +73,7 @@ class PoolHost final : public runtime::Host {
   Result<runtime::ObjectId> created(shm::Kind kind,
                                     std::string_view name,
                                     Result<shm::Created> result);
+  [[nodiscard]] bool is_role_title(std::string_view name) const;
   [[nodiscard]] Result<void> check_name(shm::Kind kind, std::string_view name);
 
   Setup setup_;

@@ -100,7 +100,7 @@ class Worker {
     while (!is_leave_requested()) {
       // Listeners first: somebody new waits there, while a kept connection belongs to a peer that has others.
       if (accept_and_serve()) continue;
-      if (exchange_.is_attached() && serve_kept(Patience::Try)) continue;
+      if (exchange_.is_attached() && serve(Patience::Try) != Progress::Idle) continue;
       wait();
     }
     leave();
@@ -152,9 +152,6 @@ class Worker {
     }
   }
 
-  // The next request of the kept connection, if it is here. False when it is not.
-  bool serve_kept(Patience patience) { return serve(patience) != Progress::Idle; }
-
   // One request of the connection that is attached.
   Progress serve(Patience patience) {
     Progress progress = exchange_.take_request(patience);
@@ -190,6 +187,7 @@ class Worker {
                     served.next == runtime::Next::LeaveHarakiri
                         ? "leaving: the application asked for it (psgix.harakiri.commit)"
                         : "leaving: the application called exit");
+      wants_no_more_ = true;
       request_leave();
     }
   }
@@ -224,13 +222,11 @@ class Worker {
     }
   }
 
-  // See docs/decisions/0004: what has come is served, and after SHUT_RD nothing can come any more.
+  // What has come is served first; see docs/decisions/0004.
   void give_up_kept() {
     while (exchange_.is_attached()) {
-      if (serve_kept(Patience::Try)) continue;
-      if (!exchange_.is_attached()) return;
-      ::shutdown(exchange_.descriptor(), SHUT_RD);
-      if (!serve_kept(Patience::Try)) exchange_.close();
+      exchange_.release_connection();
+      if (exchange_.is_attached()) serve(Patience::Try);
     }
   }
 
@@ -261,7 +257,7 @@ class Worker {
         throw os::SystemError(errno, "watch kept connection");
       }
     }
-    std::array<epoll_event, 8> events;
+    std::array<epoll_event, 8> events{};
     const int count =
         ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
     if (count < 0 && errno != EINTR) throw os::SystemError(errno, "wait for connections");
@@ -269,11 +265,13 @@ class Worker {
 
   void leave() {
     slot_.set_state(shm::State::Draining);
-    // A wake-up for a waiting connection may have been meant for us alone: take what is there before nobody does.
-    for (const int listener : inheritance_.listeners)
+    for (const int listener : inheritance_.listeners) {
       ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener, nullptr);
+    }
     give_up_kept();
-    accept_and_serve();
+    // We may have been woken for a connection and for leaving at once, and nobody else was: take what is there. When the
+    // application wants the end of this process, nothing had woken us.
+    if (!wants_no_more_) accept_and_serve();
     give_up_kept();
     slot_.set_state(shm::State::Draining);
     app_.leave();
@@ -290,6 +288,7 @@ class Worker {
   os::Fd epoll_;
   os::Monotonic kept_since_{};  // end of its last request
   bool pause_ = false;
+  bool wants_no_more_ = false;  // the application asked for the end of this process
 };
 
 }  // namespace

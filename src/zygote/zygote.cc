@@ -195,7 +195,7 @@ class Zygote {
     return {};
   }
 
-  int report_failure() {
+  [[nodiscard]] int report_failure() const {
     // Whether it arrives or not: the overseer sees the end of this process.
     static_cast<void>(send(inheritance_.control, {.kind = MessageKind::LoadFailed}).has_value());
     return kNotLoaded;
@@ -255,7 +255,7 @@ class Zygote {
 
   // Descriptors of the child: output, error (both absent with raw output), log channel. They live as long as the
   // process: its Fd objects are in frames that are never left.
-  int enter_child(ReceivedMessage& request) {
+  int enter_child(ReceivedMessage& request) const {
     os::die_with_parent(inheritance_.overseer);
     ::close(inheritance_.control);
     ::close(inheritance_.log_channel);
