@@ -177,9 +177,10 @@ inline constexpr std::array kOptions{
 
     Option{"socket-mode", "", "MODE", "0660", "", Section::Socket, FileMode{&Config::socket_mode},
            "Permissions of the FastCGI socket."},
-    Option{"socket-owner", "", "NAME", "", "the user that starts the server", Section::Socket,
-           Text{&Config::socket_owner}, "Owner of the FastCGI socket."},
-    Option{"socket-group", "", "NAME", "", "the group that starts the server", Section::Socket,
+    Option{"socket-owner", "", "NAME", "", "that of --user, else the user that starts the server",
+           Section::Socket, Text{&Config::socket_owner}, "Owner of the FastCGI socket."},
+    Option{"socket-group", "", "NAME", "",
+           "that of --group or --user, else the group that starts the server", Section::Socket,
            Text{&Config::socket_group},
            "Group of the FastCGI socket, usually that of the web server."},
     Option{"backlog", "", "NUMBER", "1024", "", Section::Socket, Number{&Config::backlog, 1, 65535},

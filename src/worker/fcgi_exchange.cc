@@ -748,6 +748,13 @@ void FcgiExchange::abort() noexcept {
   ended_ = true;
   queue_.clear();
   head_.clear();
+  if (committed_ && !lost_ && io_.is_open()) {
+    // nginx takes the end of a connection it does not keep for the end of a response without Content-Length. A record of a
+    // version that does not exist is an error for every web server.
+    static constexpr std::array<std::byte, fcgi::kHeaderSize> kBrokenRecord{};
+    std::array<iovec, 1> what{as_vector(Bytes(kBrokenRecord))};
+    transmit(what, false);
+  }
   io_.close();
 }
 

@@ -33,6 +33,8 @@ using std::chrono::milliseconds;
 using Progress = FcgiExchange::Progress;
 using Patience = FcgiExchange::Patience;
 
+constexpr milliseconds kLastGrace{
+    1000};  // for the first byte of a connection that a leaving worker has accepted
 constexpr milliseconds kShortagePause{
     100};  // before the next accept when there are no descriptors or no memory
 
@@ -155,11 +157,12 @@ class Worker {
   // One request of the connection that is attached.
   Progress serve(Patience patience) {
     Progress progress = exchange_.take_request(patience);
-    if (progress == Progress::Idle) {
-      // A new connection on which nothing came before we were told to leave.
-      if (patience == Patience::Wait) exchange_.close();
-      return progress;
+    if (progress == Progress::Idle && patience == Patience::Wait) {
+      // Told to leave while nothing had come on a new connection: who has just connected is about to write.
+      if (has_input_within(kLastGrace)) progress = exchange_.take_request(patience);
+      if (progress == Progress::Idle) exchange_.close();
     }
+    if (progress == Progress::Idle) return progress;
     if (progress == Progress::Ready) {
       slot_.begin_request(exchange_.method(), exchange_.uri(), exchange_.request_id(),
                           os::monotonic_now());
@@ -173,6 +176,17 @@ class Worker {
     if (progress != Progress::Ready) note_trouble();
     kept_since_ = os::monotonic_now();
     return progress;
+  }
+
+  [[nodiscard]] bool has_input_within(milliseconds limit) const {
+    const os::Monotonic deadline = os::monotonic_now() + limit;
+    while (true) {
+      const auto left = std::chrono::ceil<milliseconds>(deadline - os::monotonic_now());
+      pollfd ready{.fd = exchange_.descriptor(), .events = POLLIN, .revents = 0};
+      const int count =
+          ::poll(&ready, 1, static_cast<int>(std::max<milliseconds::rep>(left.count(), 0)));
+      if (count >= 0 || errno != EINTR) return count > 0;
+    }
   }
 
   void call_application() {
