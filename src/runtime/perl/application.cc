@@ -1,19 +1,21 @@
 #include "runtime/perl/application.h"
 
+#include <unistd.h>
+
 #include <array>
 
 #include "base/status.h"
 #include "base/text.h"
 #include "runtime/perl/embedded.h"
 #include "runtime/perl/error_stream.h"
+#include "runtime/perl/fork_watch.h"
 #include "runtime/perl/guard.h"
 #include "runtime/perl/input.h"
 #include "runtime/perl/interpreter.h"
+#include "runtime/perl/magic.h"
 #include "runtime/perl/objects.h"
 #include "runtime/perl/response.h"
 #include "runtime/perl/values.h"
-
-#include "runtime/perl/magic.h"
 
 namespace bladepsgi::perl {
 
@@ -36,20 +38,49 @@ SV* call_for_value(pTHX_ SV* code, SV* argument) {
   return sv_2mortal(SvREFCNT_inc_simple_NN(value));
 }
 
-SV* own_function(pTHX_ const char* name) { return MUTABLE_SV(get_cv(name, 0)); }
+SV* own_function(pTHX_ const char* name) {
+  return MUTABLE_SV(get_cv(name, 0));
+}
 
-SV* text_of(pTHX_ std::string_view text) { return newSVpvn_flags(text.data(), text.size(), SVs_TEMP); }
+SV* text_of(pTHX_ std::string_view text) {
+  return newSVpvn_flags(text.data(), text.size(), SVs_TEMP);
+}
 
 // PSGI keys are the server's; the loader may set extensions only.
-void check_loader_keys(pTHX_ HV* hash, std::string_view loader) {
+void check_loader_keys(pTHX_ HV* hash) {
   hv_iterinit(hash);
   while (HE* entry = hv_iternext(hash)) {
     SV* key = hv_iterkeysv(entry);
     if (view(aTHX_ key).starts_with("psgi.")) {
-      croak("loader '%" SVf "' returned a hash with the key '%" SVf "'; keys that begin with 'psgi.' are the server's\n",
-            SVfARG(text_of(aTHX_ loader)), SVfARG(key));
+      croak("its code returned a hash with the key '%" SVf
+            "'; keys that begin with 'psgi.' are the server's\n",
+            SVfARG(key));
     }
   }
+}
+
+// A complete 500 if the client has seen nothing yet; else the response is ended as what it is,
+// incomplete.
+void give_up(Request& request) {
+  if (request.phase == Phase::Finished) {
+    return;
+  }
+  runtime::Exchange& exchange = request.exchange;
+  if (exchange.is_committed()) {
+    abort(request);
+    return;
+  }
+  if (request.phase != Phase::Nothing) {
+    exchange.discard_response();
+  }
+  const CannedResponse& response = canned_response(500);
+  const std::string length = std::to_string(response.body.size());
+  const std::array<runtime::Header, 2> headers{
+      {{.name = "Content-Type", .value = response.content_type},
+       {.name = "Content-Length", .value = length}}};
+  exchange.start_response(response.status, headers);
+  exchange.write(as_bytes(response.body));
+  finish(request);
 }
 
 }  // namespace
@@ -62,6 +93,7 @@ Result<Application*> Application::start() {
   if (!started) {
     return fail(started.error());
   }
+  watch_forks();
   auto* application = new Application(*started);  // outlives everything: Perl points to it
   if (auto booted = application->boot(); !booted) {
     return fail(booted.error());
@@ -72,9 +104,9 @@ Result<Application*> Application::start() {
 Result<void> Application::boot() {
   PerlInterpreter* my_perl = perl_;
   bool booted = false;
-  const Guarded guarded = run_guarded(aTHX_ [&] {
+  const Guarded guarded = run_guarded(aTHX_[&] {
     prepare_guard(aTHX);
-    booted = call_protected(aTHX_ [&] {
+    booted = call_protected(aTHX_[&] {
       boot_input(aTHX_ shared_);
       boot_errors(aTHX_ shared_);
       boot_response(aTHX_ shared_);
@@ -104,7 +136,8 @@ void Application::set_application(CV* code) {
 
 void Application::load_file(const std::string& path) {
   PerlInterpreter* my_perl = perl_;
-  SV* value = call_for_value(aTHX_ own_function(aTHX_ "BPSGI::Server::load_file"), text_of(aTHX_ path));
+  SV* value =
+      call_for_value(aTHX_ own_function(aTHX_ "BPSGI::Server::load_file"), text_of(aTHX_ path));
   CV* code = code_of(aTHX_ value);  // asks an object with &{} once, not once a request
   if (code == nullptr) {
     croak("it returned %" SVf ", must be a code reference\n", SVfARG(describe(aTHX_ value)));
@@ -114,9 +147,11 @@ void Application::load_file(const std::string& path) {
 
 void Application::load_through(const std::string& loader) {
   PerlInterpreter* my_perl = perl_;
-  SV* factory = call_for_value(aTHX_ own_function(aTHX_ "BPSGI::Server::load_loader"), text_of(aTHX_ loader));
+  SV* factory =
+      call_for_value(aTHX_ own_function(aTHX_ "BPSGI::Server::load_loader"), text_of(aTHX_ loader));
   if (!SvROK(factory) || SvTYPE(SvRV(factory)) != SVt_PVCV) {
-    croak("the last value of its file is %" SVf ", must be a code reference\n", SVfARG(describe(aTHX_ factory)));
+    croak("the last value of its file is %" SVf ", must be a code reference\n",
+          SVfARG(describe(aTHX_ factory)));
   }
   dSP;
   PUSHMARK(SP);
@@ -139,7 +174,7 @@ void Application::load_through(const std::string& loader) {
           " values, must return a hash reference and a code reference\n",
           SVfARG(describe(aTHX_ second)), static_cast<IV>(count));
   }
-  check_loader_keys(aTHX_ MUTABLE_HV(SvRV(hash)), loader);
+  check_loader_keys(aTHX_ MUTABLE_HV(SvRV(hash)));
   loader_env_ = MUTABLE_HV(SvREFCNT_inc_simple_NN(SvRV(hash)));
   set_application(code);
 }
@@ -149,8 +184,8 @@ Result<void> Application::load(runtime::Host& host, const runtime::LoadOptions& 
   shared_.host = &host;
   shared_.auxiliaries.clear();
   bool loaded = false;
-  const Guarded guarded = run_guarded(aTHX_ [&] {
-    loaded = call_protected(aTHX_ [&] {
+  const Guarded guarded = run_guarded(aTHX_[&] {
+    loaded = call_protected(aTHX_[&] {
       AV* search = GvAVn(PL_incgv);
       for (auto directory = options.include_directories.rbegin();
            directory != options.include_directories.rend(); ++directory) {
@@ -170,6 +205,9 @@ Result<void> Application::load(runtime::Host& host, const runtime::LoadOptions& 
       take_error(aTHX_ shared_.error);
     }
   });
+  if (is_stray_child()) {
+    end_stray_child(guarded.exited, guarded.status);
+  }
   if (loaded && !guarded.exited) {
     return {};
   }
@@ -180,22 +218,24 @@ Result<void> Application::load(runtime::Host& host, const runtime::LoadOptions& 
     message = shared_.error;
   }
   if (!message.starts_with("cannot load ")) {
-    message.insert(0, options.loader.empty() ? "cannot load application '" + options.application_path + "': "
-                                             : "cannot load loader '" + options.loader + "': ");
+    message.insert(0, options.loader.empty()
+                          ? "cannot load application '" + options.application_path + "': "
+                          : "cannot load loader '" + options.loader + "': ");
   }
   return fail(Remedy::GiveUp, std::move(message));
 }
 
 void Application::before_fork() noexcept {
   PerlInterpreter* my_perl = perl_;
-  run_guarded(aTHX_ [&] {
-    call_protected(aTHX_ [&] { PERL_FLUSHALL_FOR_CHILD; });  // a layer may be written in Perl
+  run_guarded(aTHX_[&] {
+    call_protected(aTHX_[&] { PERL_FLUSHALL_FOR_CHILD; });  // a layer may be written in Perl
   });
 }
 
 void Application::enter_child(runtime::ChildRole /*role*/, runtime::Host& host) noexcept {
   PerlInterpreter* my_perl = perl_;
   shared_.host = &host;
+  adopt_process();
   PL_srand_called = FALSE;  // the next rand draws a seed of its own
   if (IO* out = GvIO(gv_fetchpvs("STDOUT", GV_ADD | GV_NOTQUAL, SVt_PVIO))) {
     IoFLAGS(out) |= IOf_FLUSH;  // it goes to the log, line by line
@@ -206,29 +246,9 @@ void Application::respond(Request& request) {
   PerlInterpreter* my_perl = perl_;
   env_.build(aTHX_ request, loader_env_);
   SV* env = sv_2mortal(newRV_inc(MUTABLE_SV(request.env)));
-  send_response(aTHX_ request, call_for_value(aTHX_ code_, env));
-}
-
-// A complete 500 if the client has seen nothing yet; else the response is ended as what it is, incomplete.
-void Application::give_up(Request& request) {
-  if (request.phase == Phase::Finished) {
-    return;
-  }
-  runtime::Exchange& exchange = request.exchange;
-  if (exchange.is_committed()) {
-    abort(request);
-    return;
-  }
-  if (request.phase != Phase::Nothing) {
-    exchange.discard_response();
-  }
-  const CannedResponse& response = canned_response(500);
-  const std::string length = std::to_string(response.body.size());
-  const std::array<runtime::Header, 2> headers{{{.name = "Content-Type", .value = response.content_type},
-                                                {.name = "Content-Length", .value = length}}};
-  exchange.start_response(response.status, headers);
-  exchange.write(as_bytes(response.body));
-  finish(request);
+  SV* response = call_for_value(aTHX_ code_, env);
+  refuse_stray_child(aTHX);
+  send_response(aTHX_ request, response);
 }
 
 void Application::clean_up(Request& request) {
@@ -241,13 +261,14 @@ void Application::clean_up(Request& request) {
       if (av_top_index(handlers) >= 0) {
         request.exchange.release_connection();
       }
-      for (SSize_t index = 0; index <= av_top_index(handlers); ++index) {  // a handler may add another
+      for (SSize_t index = 0; index <= av_top_index(handlers);
+           ++index) {  // a handler may add another
         SV** handler = av_fetch(handlers, index, 0);
         if (handler == nullptr) {
           continue;
         }
         SV* code = sv_mortalcopy(*handler);
-        const bool done = call_protected(aTHX_ [&] {
+        const bool done = call_protected(aTHX_[&] {
           dSP;
           PUSHMARK(SP);
           XPUSHs(env);
@@ -256,11 +277,13 @@ void Application::clean_up(Request& request) {
         });
         if (!done) {
           take_error(aTHX_ shared_.error);
-          shared_.host->log(Severity::Error, title_of(request) + ": a cleanup handler died: " + shared_.error);
+          shared_.host->log(Severity::Error,
+                            title_of(request) + ": a cleanup handler died: " + shared_.error);
         }
       }
     } else if (SvOK(list)) {
-      croak("psgix.cleanup.handlers is %" SVf ", must be an array reference\n", SVfARG(describe(aTHX_ list)));
+      croak("psgix.cleanup.handlers is %" SVf ", must be an array reference\n",
+            SVfARG(describe(aTHX_ list)));
     }
   }
   if (SV** commit = hv_fetchs(request.env, "psgix.harakiri.commit", 0)) {
@@ -275,16 +298,20 @@ runtime::Served Application::serve(runtime::Exchange& exchange) noexcept {
   runtime::Served served;
 
   bool answered = false;
-  Guarded guarded = run_guarded(aTHX_ [&] {
-    answered = call_protected(aTHX_ [&] { respond(request); });
+  Guarded guarded = run_guarded(aTHX_[&] {
+    answered = call_protected(aTHX_[&] { respond(request); });
     if (!answered) {
       take_error(aTHX_ shared_.error);
     }
   });
+  if (is_stray_child()) {
+    end_stray_child(guarded.exited, guarded.status);
+  }
   if (guarded.exited) {
     const bool complete = request.phase == Phase::Finished;
     shared_.host->log(complete ? Severity::Log : Severity::Error,
-                      title_of(request) + ": the application called exit(" + std::to_string(guarded.status) + ")" +
+                      title_of(request) + ": the application called exit(" +
+                          std::to_string(guarded.status) + ")" +
                           (complete ? " after its response" : " instead of answering"));
     served.next = Next::LeaveExit;
     served.failed = !complete;
@@ -306,27 +333,34 @@ runtime::Served Application::serve(runtime::Exchange& exchange) noexcept {
 
   if (!guarded.exited && request.env != nullptr && !env_.asks_for_nothing(aTHX_ request)) {
     bool cleaned = false;
-    guarded = run_guarded(aTHX_ [&] {
-      cleaned = call_protected(aTHX_ [&] { clean_up(request); });
+    guarded = run_guarded(aTHX_[&] {
+      cleaned = call_protected(aTHX_[&] { clean_up(request); });
       if (!cleaned) {
         take_error(aTHX_ shared_.error);
       }
     });
+    if (is_stray_child()) {
+      end_stray_child(guarded.exited, guarded.status);
+    }
     if (guarded.exited) {
       shared_.host->log(Severity::Log, title_of(request) + ": a cleanup handler called exit(" +
                                            std::to_string(guarded.status) + ")");
       served.next = Next::LeaveExit;
     } else if (!cleaned) {
-      shared_.host->log(Severity::Error, title_of(request) + ": cleaning up died: " + shared_.error);
+      shared_.host->log(Severity::Error,
+                        title_of(request) + ": cleaning up died: " + shared_.error);
     } else if (request.harakiri) {
       served.next = Next::LeaveHarakiri;
     }
   }
 
-  guarded = run_guarded(aTHX_ [&] {
+  guarded = run_guarded(aTHX_[&] {
     EnvBuilder::release(aTHX_ request);
     FREETMPS;
   });
+  if (is_stray_child()) {
+    end_stray_child(guarded.exited, guarded.status);
+  }
   if (guarded.exited) {
     shared_.host->log(Severity::Log, title_of(request) + ": a destructor called exit(" +
                                          std::to_string(guarded.status) + ")");
@@ -343,6 +377,19 @@ runtime::Served Application::serve(runtime::Exchange& exchange) noexcept {
   return served;
 }
 
+void Application::end_stray_child(bool exited, int status) {
+  PerlInterpreter* my_perl = perl_;
+  if (!exited) {
+    shared_.host->log(Severity::Error,
+                      "process " + std::to_string(::getpid()) +
+                          ", which the application forked, did not end by exit: " + shared_.error);
+    status = 255;
+  }
+  PL_statusvalue = status;
+  leave();
+  ::_exit(static_cast<int>(STATUS_EXIT));  // an END block may have changed it
+}
+
 int Application::run_auxiliary(std::uint32_t index) noexcept {
   PerlInterpreter* my_perl = perl_;
   runtime::Host& host = *shared_.host;
@@ -351,10 +398,11 @@ int Application::run_auxiliary(std::uint32_t index) noexcept {
     return 1;
   }
   SV* code = shared_.auxiliaries[index].code;
-  const std::string title = "auxiliary process '" + printable(shared_.auxiliaries[index].name) + "' ";
+  const std::string title =
+      "auxiliary process '" + printable(shared_.auxiliaries[index].name) + "' ";
   bool returned = false;
-  const Guarded guarded = run_guarded(aTHX_ [&] {
-    returned = call_protected(aTHX_ [&] {
+  const Guarded guarded = run_guarded(aTHX_[&] {
+    returned = call_protected(aTHX_[&] {
       dSP;
       PUSHMARK(SP);
       XPUSHs(context_);
@@ -365,6 +413,9 @@ int Application::run_auxiliary(std::uint32_t index) noexcept {
       take_error(aTHX_ shared_.error);
     }
   });
+  if (is_stray_child()) {
+    end_stray_child(guarded.exited, guarded.status);
+  }
   if (guarded.exited) {
     host.log(Severity::Error, title + "called exit(" + std::to_string(guarded.status) + ")");
     return guarded.status != 0 ? guarded.status : 1;
@@ -377,9 +428,10 @@ int Application::run_auxiliary(std::uint32_t index) noexcept {
 void Application::leave() noexcept {
   PerlInterpreter* my_perl = perl_;
   PERL_SET_PHASE(PERL_PHASE_END);
-  // As perl_destruct does: an END block that dies or calls exit does not keep the others from running.
+  // As perl_destruct does: an END block that dies or calls exit does not keep the others from
+  // running.
   while (PL_endav != nullptr && av_top_index(PL_endav) >= 0) {
-    run_guarded(aTHX_ [&] { call_list(PL_scopestack_ix, PL_endav); });
+    run_guarded(aTHX_[&] { call_list(PL_scopestack_ix, PL_endav); });
   }
   before_fork();  // flushes everything
 }
@@ -387,8 +439,8 @@ void Application::leave() noexcept {
 std::vector<std::string> Application::unsafe_handles() noexcept {
   PerlInterpreter* my_perl = perl_;
   std::vector<std::string> found;
-  run_guarded(aTHX_ [&] {
-    const bool done = call_protected(aTHX_ [&] {
+  run_guarded(aTHX_[&] {
+    const bool done = call_protected(aTHX_[&] {
       dSP;
       PUSHMARK(SP);
       PUTBACK;

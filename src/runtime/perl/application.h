@@ -13,10 +13,12 @@ namespace bladepsgi::perl {
 
 class Application final : public runtime::App {
  public:
-  // Checks versions, starts the interpreter and defines our classes. At most once a process; never destroyed.
+  // Checks versions, starts the interpreter and defines our classes. At most once a process; never
+  // destroyed.
   static Result<Application*> start();
 
-  // Loads what `options` name. Again replaces the former application (tests do that; a zygote loads once).
+  // Loads what `options` name. Again replaces the former application (tests do that; a zygote loads
+  // once).
   Result<void> load(runtime::Host& host, const runtime::LoadOptions& options);
 
   void before_fork() noexcept override;
@@ -37,15 +39,16 @@ class Application final : public runtime::App {
   void set_application(CV* code);
   void respond(Request& request);
   void clean_up(Request& request);
-  void give_up(Request& request);
+  // As Perl ends a process: END blocks, then what is buffered.
+  [[noreturn]] void end_stray_child(bool exited, int status);
 
   PerlInterpreter* perl_;
   Shared shared_;
   EnvBuilder env_;
-  SV* context_ = nullptr;       // BPSGI::Context
-  SV* code_ = nullptr;          // the application: a code reference
-  HV* loader_env_ = nullptr;    // the loader's hash, or null
-  std::string origin_;          // " (the application is the sub at app.psgi line 3)"
+  SV* context_ = nullptr;     // BPSGI::Context
+  SV* code_ = nullptr;        // the application: a code reference
+  HV* loader_env_ = nullptr;  // the loader's hash, or null
+  std::string origin_;        // " (the application is the sub at app.psgi line 3)"
 };
 
 }  // namespace bladepsgi::perl

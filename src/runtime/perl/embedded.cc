@@ -2,8 +2,8 @@
 
 namespace bladepsgi::perl {
 
-// What Plack::Util::load_psgi users rely on: an absolute path, a package of its own, $0 and @ARGV of its own, and a plain
-// word meaning a class.
+// What Plack::Util::load_psgi users rely on: an absolute path, a package of its own, $0 and @ARGV
+// of its own, and a plain word meaning a class.
 const char* const kLoadSource = R"perl(#line 1 "bladepsgi/load.pl"
 package BPSGI::Server;
 use strict;
@@ -50,6 +50,7 @@ sub load_loader {
     $module =~ /\A[A-Za-z_][A-Za-z0-9_]*(?:::[A-Za-z0-9_]+)*\z/
         or die "cannot load loader '$module': not a module name\n";
     (my $file = "$module.pm") =~ s{::}{/}g;
+    package main;  # what the file says before it names a package of its own is said there
     return scalar require $file;
 }
 
@@ -71,8 +72,9 @@ sub database_handles {
 1;
 )perl";
 
-// Tied methods use Perl's own operators on an inner handle, so that offsets, padding, $/ and layers mean exactly what they
-// mean elsewhere. The tie object is a reference to a scalar that holds the inner handle once it is needed.
+// Tied methods use Perl's own operators on an inner handle, so that offsets, padding, $/ and layers
+// mean exactly what they mean elsewhere. The tie object is a reference to a scalar that holds the
+// inner handle once it is needed.
 const char* const kInputSource = R"perl(#line 1 "bladepsgi/input.pl"
 package BPSGI::Input;
 use strict;

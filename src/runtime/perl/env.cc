@@ -39,22 +39,78 @@ namespace {
 
 // What the usual web servers send with every request; others are learned as they come.
 constexpr std::string_view kUsualNames[] = {
-    "AUTH_TYPE", "CONTENT_LENGTH", "CONTENT_TYPE", "CONTEXT_DOCUMENT_ROOT", "CONTEXT_PREFIX",
-    "DOCUMENT_ROOT", "DOCUMENT_URI", "FCGI_ROLE", "GATEWAY_INTERFACE", "HTTPS", "HTTP_ACCEPT",
-    "HTTP_ACCEPT_CHARSET", "HTTP_ACCEPT_ENCODING", "HTTP_ACCEPT_LANGUAGE", "HTTP_AUTHORIZATION",
-    "HTTP_CACHE_CONTROL", "HTTP_CONNECTION", "HTTP_COOKIE", "HTTP_DNT", "HTTP_FORWARDED",
-    "HTTP_HOST", "HTTP_IF_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_NONE_MATCH",
-    "HTTP_IF_UNMODIFIED_SINCE", "HTTP_KEEP_ALIVE", "HTTP_ORIGIN", "HTTP_PRAGMA", "HTTP_RANGE",
-    "HTTP_REFERER", "HTTP_SEC_CH_UA", "HTTP_SEC_CH_UA_MOBILE", "HTTP_SEC_CH_UA_PLATFORM",
-    "HTTP_SEC_FETCH_DEST", "HTTP_SEC_FETCH_MODE", "HTTP_SEC_FETCH_SITE", "HTTP_SEC_FETCH_USER",
-    "HTTP_TE", "HTTP_UPGRADE_INSECURE_REQUESTS", "HTTP_USER_AGENT", "HTTP_VIA",
-    "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT",
-    "HTTP_X_FORWARDED_PROTO", "HTTP_X_REAL_IP", "HTTP_X_REQUESTED_WITH", "HTTP_X_REQUEST_ID",
-    "PATH", "PATH_INFO", "PATH_TRANSLATED", "QUERY_STRING", "REDIRECT_STATUS", "REMOTE_ADDR",
-    "REMOTE_HOST", "REMOTE_IDENT", "REMOTE_PORT", "REMOTE_USER", "REQUEST_METHOD",
-    "REQUEST_SCHEME", "REQUEST_URI", "SCRIPT_FILENAME", "SCRIPT_NAME", "SERVER_ADDR",
-    "SERVER_ADMIN", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "SERVER_SIGNATURE",
-    "SERVER_SOFTWARE", "SSL_PROTOCOL", "UNIQUE_ID",
+    "AUTH_TYPE",
+    "CONTENT_LENGTH",
+    "CONTENT_TYPE",
+    "CONTEXT_DOCUMENT_ROOT",
+    "CONTEXT_PREFIX",
+    "DOCUMENT_ROOT",
+    "DOCUMENT_URI",
+    "FCGI_ROLE",
+    "GATEWAY_INTERFACE",
+    "HTTPS",
+    "HTTP_ACCEPT",
+    "HTTP_ACCEPT_CHARSET",
+    "HTTP_ACCEPT_ENCODING",
+    "HTTP_ACCEPT_LANGUAGE",
+    "HTTP_AUTHORIZATION",
+    "HTTP_CACHE_CONTROL",
+    "HTTP_CONNECTION",
+    "HTTP_COOKIE",
+    "HTTP_DNT",
+    "HTTP_FORWARDED",
+    "HTTP_HOST",
+    "HTTP_IF_MATCH",
+    "HTTP_IF_MODIFIED_SINCE",
+    "HTTP_IF_NONE_MATCH",
+    "HTTP_IF_UNMODIFIED_SINCE",
+    "HTTP_KEEP_ALIVE",
+    "HTTP_ORIGIN",
+    "HTTP_PRAGMA",
+    "HTTP_RANGE",
+    "HTTP_REFERER",
+    "HTTP_SEC_CH_UA",
+    "HTTP_SEC_CH_UA_MOBILE",
+    "HTTP_SEC_CH_UA_PLATFORM",
+    "HTTP_SEC_FETCH_DEST",
+    "HTTP_SEC_FETCH_MODE",
+    "HTTP_SEC_FETCH_SITE",
+    "HTTP_SEC_FETCH_USER",
+    "HTTP_TE",
+    "HTTP_UPGRADE_INSECURE_REQUESTS",
+    "HTTP_USER_AGENT",
+    "HTTP_VIA",
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PORT",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_REAL_IP",
+    "HTTP_X_REQUESTED_WITH",
+    "HTTP_X_REQUEST_ID",
+    "PATH",
+    "PATH_INFO",
+    "PATH_TRANSLATED",
+    "QUERY_STRING",
+    "REDIRECT_STATUS",
+    "REMOTE_ADDR",
+    "REMOTE_HOST",
+    "REMOTE_IDENT",
+    "REMOTE_PORT",
+    "REMOTE_USER",
+    "REQUEST_METHOD",
+    "REQUEST_SCHEME",
+    "REQUEST_URI",
+    "SCRIPT_FILENAME",
+    "SCRIPT_NAME",
+    "SERVER_ADDR",
+    "SERVER_ADMIN",
+    "SERVER_NAME",
+    "SERVER_PORT",
+    "SERVER_PROTOCOL",
+    "SERVER_SIGNATURE",
+    "SERVER_SOFTWARE",
+    "SSL_PROTOCOL",
+    "UNIQUE_ID",
 };
 
 std::uint64_t load_word(const char* at) {
@@ -98,13 +154,22 @@ SV* new_string(pTHX_ std::string_view text) {
   return text.empty() ? newSVpvs("") : newSVpvn(text.data(), text.size());
 }
 
-SV* truth(pTHX_ bool value) { return newSVsv_nomg(value ? &PL_sv_yes : &PL_sv_no); }
+SV* truth(pTHX_ bool value) {
+  return newSVsv_nomg(value ? &PL_sv_yes : &PL_sv_no);
+}
 
 }  // namespace
 
 void EnvBuilder::prepare(pTHX_ Shared& shared, runtime::ErrorStream error_stream) {
+  SvREFCNT_dec(errors_);
+  errors_ = error_stream == runtime::ErrorStream::Log
+                ? newRV_inc(MUTABLE_SV(gv_fetchpvs("STDERR", GV_ADD | GV_NOTQUAL, SVt_PVIO)))
+                : nullptr;
+  if (keys_ != nullptr) {
+    return;
+  }
+  logger_ = make_logger(aTHX_ shared);
   table_.assign(kTableSize, nullptr);
-  names_ = 0;
   for (const std::string_view name : kUsualNames) {
     key_for(aTHX_ name);
   }
@@ -129,10 +194,6 @@ void EnvBuilder::prepare(pTHX_ Shared& shared, runtime::ErrorStream error_stream
       .request_uri = key_for(aTHX_ "REQUEST_URI"),
       .harakiri_commit = shared_key(aTHX_ "psgix.harakiri.commit"),
   };
-  logger_ = make_logger(aTHX_ shared);
-  errors_ = error_stream == runtime::ErrorStream::Log
-                ? newRV_inc(MUTABLE_SV(gv_fetchpvs("STDERR", GV_ADD | GV_NOTQUAL, SVt_PVIO)))
-                : nullptr;
 }
 
 SV* EnvBuilder::key_for(pTHX_ std::string_view name) {
@@ -222,13 +283,14 @@ bool EnvBuilder::asks_for_nothing(pTHX_ const Request& request) const {
   if (SvRMAGICAL(env)) {
     return false;
   }
-  const HE* handlers = hv_fetch_ent(env, keys_->cleanup_handlers, 0, SvSHARED_HASH(keys_->cleanup_handlers));
+  const HE* handlers =
+      hv_fetch_ent(env, keys_->cleanup_handlers, 0, SvSHARED_HASH(keys_->cleanup_handlers));
   if (handlers == nullptr) {
     return false;
   }
   SV* value = HeVAL(handlers);
-  if (SvMAGICAL(value) || !SvROK(value) || SvTYPE(SvRV(value)) != SVt_PVAV || SvMAGICAL(SvRV(value)) ||
-      AvFILLp(MUTABLE_AV(SvRV(value))) >= 0) {
+  if (SvMAGICAL(value) || !SvROK(value) || SvTYPE(SvRV(value)) != SVt_PVAV ||
+      SvMAGICAL(SvRV(value)) || AvFILLp(MUTABLE_AV(SvRV(value))) >= 0) {
     return false;
   }
   return hv_exists_ent(env, keys_->harakiri_commit, SvSHARED_HASH(keys_->harakiri_commit)) == 0;

@@ -16,26 +16,31 @@ TEST(Env, HasTheContractsKeys) {
   Server server(kDump);
   const Played played = server.play();
   EXPECT_EQ(played.body,
-            "PATH_INFO=/here;QUERY_STRING=a=b;REQUEST_METHOD=GET;REQUEST_URI=/here?a=b;SCRIPT_NAME=;SERVER_NAME=localhost;"
-            "SERVER_PORT=80;SERVER_PROTOCOL=HTTP/1.1;psgi.errors=GLOB;psgi.input=BPSGI::Input;psgi.multiprocess=1;"
-            "psgi.multithread=;psgi.nonblocking=;psgi.run_once=;psgi.streaming=1;psgi.url_scheme=http;psgi.version=ARRAY;"
-            "psgix.cleanup=1;psgix.cleanup.handlers=ARRAY;psgix.harakiri=1;psgix.input.buffered=1;psgix.logger=CODE;"
+            "PATH_INFO=/here;QUERY_STRING=a=b;REQUEST_METHOD=GET;REQUEST_URI=/"
+            "here?a=b;SCRIPT_NAME=;SERVER_NAME=localhost;"
+            "SERVER_PORT=80;SERVER_PROTOCOL=HTTP/"
+            "1.1;psgi.errors=GLOB;psgi.input=BPSGI::Input;psgi.multiprocess=1;"
+            "psgi.multithread=;psgi.nonblocking=;psgi.run_once=;psgi.streaming=1;psgi.url_scheme="
+            "http;psgi.version=ARRAY;"
+            "psgix.cleanup=1;psgix.cleanup.handlers=ARRAY;psgix.harakiri=1;psgix.input.buffered=1;"
+            "psgix.logger=CODE;"
             "psgix.request_id=id-1;");
 }
 
 TEST(Env, ValuesAreFreshAndWritable) {
   Server server(R"(
-    sub { my $e = shift; my $seen = join ',', "@{ $e->{'psgi.version'} }", map { $e->{$_} } grep { !ref $e->{$_} } sort keys %$e;
-          $_ .= 'x' for grep { !ref } values %$e; push @{ $e->{'psgi.version'} }, 9; $e->{new} = 1;
+    sub { my $e = shift; my $seen = join ',', "@{ $e->{'psgi.version'} }", map { $e->{$_} } grep { !ref $e->{$_} } sort keys %$e; $seen .= join ',', map { ref } @$e{qw(psgi.errors psgi.input psgix.logger psgix.cleanup.handlers)};
+          $_ .= 'x' for grep { !ref } values %$e; push @{ $e->{'psgi.version'} }, 9; $e->{new} = 1; $_ = 'gone' for @$e{qw(psgi.errors psgi.input psgix.logger psgix.cleanup.handlers)};
           $_[0] = undef; [200, [], [$seen]] })");
   const std::string first = server.play().body;
   EXPECT_THAT(first, testing::StartsWith("1 1,/here,"));
   EXPECT_EQ(server.play().body, first);
-  EXPECT_EQ(server.host.text(), "");
 }
 
 TEST(Env, KeepsEveryByteOfNamesAndValues) {
-  Server server("sub { my $e = shift; [200, [], [map { sprintf '%vd=%vd;', $_, $e->{$_} } grep { /^[\\xe9X]/ } sort keys %$e]] }");
+  Server server(
+      "sub { my $e = shift; [200, [], [map { sprintf '%vd=%vd;', $_, $e->{$_} } grep { /^[\\xe9X]/ "
+      "} sort keys %$e]] }");
   Script script;
   script.parameters = {{"REQUEST_METHOD", "GET"},
                        {std::string("X\0Y", 3), std::string("a\0b", 3)},
@@ -49,7 +54,9 @@ TEST(Env, KeepsEveryByteOfNamesAndValues) {
 }
 
 TEST(Env, NamesThatLookAlikeStayApart) {
-  Server server("sub { my $e = shift; [200, [], [join ',', map { \"$_=$e->{$_}\" } sort grep { /^HTTP_X/ } keys %$e]] }");
+  Server server(
+      "sub { my $e = shift; [200, [], [join ',', map { \"$_=$e->{$_}\" } sort grep { /^HTTP_X/ } "
+      "keys %$e]] }");
   Script script;
   std::string expected;
   for (int index = 1000; index < 2500; ++index) {
@@ -63,8 +70,9 @@ TEST(Env, NamesThatLookAlikeStayApart) {
 
 TEST(Env, UrlSchemeFollowsHttps) {
   Server server("sub { [200, [], [$_[0]{'psgi.url_scheme'}]] }");
-  for (const auto& [value, scheme] : {std::pair("on", "https"), std::pair("ON", "https"), std::pair("1", "https"),
-                                      std::pair("off", "http"), std::pair("", "http"), std::pair("0", "http")}) {
+  for (const auto& [value, scheme] :
+       {std::pair("on", "https"), std::pair("ON", "https"), std::pair("1", "https"),
+        std::pair("off", "http"), std::pair("", "http"), std::pair("0", "http")}) {
     Script script;
     script.parameters.emplace_back("HTTPS", value);
     EXPECT_EQ(server.play(script).body, scheme) << value;
@@ -92,7 +100,9 @@ TEST(Env, LoaderValuesAreCopiedAndMayExtend) {
 }
 
 TEST(Env, ErrorsGoToTheProcessesStandardError) {
-  Server server("sub { my $e = $_[0]{'psgi.errors'}; [200, [], [fileno($e), $e == \\*STDERR ? 'same' : 'other']] }");
+  Server server(
+      "sub { my $e = $_[0]{'psgi.errors'}; [200, [], [fileno($e), $e == \\*STDERR ? 'same' : "
+      "'other']] }");
   EXPECT_EQ(server.play().body, "2same");
 }
 
@@ -109,8 +119,10 @@ TEST(Env, ErrorsGoToTheWebServerWhenAsked) {
 }
 
 TEST(Env, KeptErrorStreamsGoToStandardError) {
-  Server server("sub { my $e = $_[0]{'psgi.errors'}; print $main::kept_errors 'late' if $main::kept_errors; $main::kept_errors = $e; [200, [], []] }",
-                runtime::ErrorStream::Protocol);
+  Server server(
+      "sub { my $e = $_[0]{'psgi.errors'}; print $main::kept_errors 'late' if $main::kept_errors; "
+      "$main::kept_errors = $e; [200, [], []] }",
+      runtime::ErrorStream::Protocol);
   server.play();
   testing::internal::CaptureStderr();
   const Played second = server.play();
@@ -123,10 +135,12 @@ TEST(Env, LoggerWritesToTheLogWithTheRequestsId) {
     sub { my $l = $_[0]{'psgix.logger'}; $l->({ level => $_, message => "m-$_\n" }) for qw(debug info warn error fatal);
           $l->({ level => 'info', message => "\x{e9}" }); [200, [], [eval { $l->('x') } ? 1 : $@]] })");
   const Played played = server.play();
-  EXPECT_THAT(server.host.lines,
-              testing::ElementsAre("LOG application debug [id-1]: m-debug", "LOG application info [id-1]: m-info",
-                                   "WARNING application warn [id-1]: m-warn", "ERROR application error [id-1]: m-error",
-                                   "FATAL application fatal [id-1]: m-fatal", "LOG application info [id-1]: \xc3\xa9"));
+  EXPECT_THAT(server.host.lines, testing::ElementsAre("LOG application debug [id-1]: m-debug",
+                                                      "LOG application info [id-1]: m-info",
+                                                      "WARNING application warn [id-1]: m-warn",
+                                                      "ERROR application error [id-1]: m-error",
+                                                      "FATAL application fatal [id-1]: m-fatal",
+                                                      "LOG application info [id-1]: \xc3\xa9"));
   EXPECT_THAT(played.body, HasSubstr("psgix.logger takes one hash reference"));
 }
 

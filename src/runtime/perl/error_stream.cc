@@ -4,10 +4,9 @@
 
 #include "base/text.h"
 #include "runtime/perl/embedded.h"
+#include "runtime/perl/magic.h"
 #include "runtime/perl/request.h"
 #include "runtime/perl/values.h"
-
-#include "runtime/perl/magic.h"
 
 namespace bladepsgi::perl {
 
@@ -27,9 +26,11 @@ int dup_link(pTHX_ MAGIC* magic, CLONE_PARAMS* parameters) {
   return 0;
 }
 
-const MGVTBL kErrorsMagic = {nullptr, nullptr, nullptr, nullptr, free_link, nullptr, dup_link, nullptr};
+const MGVTBL kErrorsMagic = {nullptr,   nullptr, nullptr,  nullptr,
+                             free_link, nullptr, dup_link, nullptr};
 
-// $tie->send_bytes($text): characters above 255 make the text UTF-8, for an error log must never fail to say what is wrong.
+// $tie->send_bytes($text): characters above 255 make the text UTF-8, for an error log must never
+// fail to say what is wrong.
 void xs_send_bytes(pTHX_ CV* cv) {
   dXSARGS;
   PERL_UNUSED_VAR(cv);
@@ -67,7 +68,8 @@ void xs_log(pTHX_ CV* cv) {
   Shared& shared = shared_of(cv);
   HV* hash = MUTABLE_HV(SvRV(ST(0)));
   STRLEN level_length = 0;
-  const char* level_text = SvPV(sv_mortalcopy(field(aTHX_ hash, "level", 5)), level_length);
+  SV* level_value = sv_mortalcopy(field(aTHX_ hash, "level", 5));
+  const char* level_text = SvPV(level_value, level_length);
   STRLEN message_length = 0;
   SV* message = sv_mortalcopy(field(aTHX_ hash, "message", 7));
   const char* message_text = SvPVutf8(message, message_length);

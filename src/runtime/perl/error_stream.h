@@ -11,11 +11,12 @@ struct Shared;
 // Defines the Perl side; once, below call_protected.
 void boot_errors(PerlInterpreter* my_perl, Shared& shared);
 
-// A handle whose output goes to the web server's error log until its request ends, and to STDERR from then on. A reference,
-// count one.
+// A handle whose output goes to the web server's error log until its request ends, and to STDERR
+// from then on. A reference, count one.
 SV* make_errors(PerlInterpreter* my_perl, Request& request);
 
-// The code reference for psgix.logger, the same for all requests: it names the request that is being served.
+// The code reference for psgix.logger, the same for all requests: it names the request that is
+// being served.
 SV* make_logger(PerlInterpreter* my_perl, Shared& shared);
 
 }  // namespace bladepsgi::perl

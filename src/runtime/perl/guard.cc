@@ -6,13 +6,15 @@ namespace bladepsgi::perl {
 
 namespace {
 
-// Where call_protected's trampoline finds its job. A global because the trampoline's CV is shared and nested calls each
-// bring their own job: it is read first thing in the call, before anything else can run.
+// Where call_protected's trampoline finds its job. A global because the trampoline's CV is shared
+// and nested calls each bring their own job: it is read first thing in the call, before anything
+// else can run.
 struct Job {
   Body body;
   void* data;
   bool finished;
 };
+
 Job* next_job = nullptr;
 CV* trampoline = nullptr;
 
@@ -21,13 +23,14 @@ void run_job(pTHX_ CV* cv) {
   PERL_UNUSED_VAR(cv);
   PERL_UNUSED_VAR(items);
   Job* job = next_job;
+  next_job = nullptr;
   job->body(aTHX_ job->data);
   job->finished = true;
   XSRETURN_EMPTY;
 }
 
-// Back to the depths at which the guard was entered. May run destructors, which may call exit again: the caller's JMPENV is
-// still in place and brings them back here.
+// Back to the depths at which the guard was entered. May run destructors, which may call exit
+// again: the caller's JMPENV is still in place and brings them back here.
 void unwind(pTHX_ I32 scope) {
   while (PL_scopestack_ix > scope) {
     LEAVE;
@@ -81,6 +84,7 @@ bool call_protected(pTHX_ Body body, void* data) {
   PUTBACK;
   next_job = &job;
   call_sv(MUTABLE_SV(trampoline), G_VOID | G_DISCARD | G_EVAL);
+  next_job = nullptr;  // if it was never reached
   FREETMPS;
   LEAVE;
   return job.finished;
@@ -95,7 +99,7 @@ void take_error(pTHX_ std::string& into) {
     const bool has_text = SvAMAGIC(exception);
     bool asked = true;
     if (has_text) {
-      asked = call_protected(aTHX_ [&] {
+      asked = call_protected(aTHX_[&] {
         STRLEN length = 0;
         const char* text = SvPV(exception, length);
         into.assign(text, length);
@@ -103,7 +107,8 @@ void take_error(pTHX_ std::string& into) {
     }
     if (!has_text || !asked) {
       const char* type = sv_reftype(SvRV(exception), 1);
-      into.assign(sv_isobject(exception) != 0 ? "an object of class " : "a reference to ").append(type);
+      into.assign(sv_isobject(exception) != 0 ? "an object of class " : "a reference to ")
+          .append(type);
       if (!asked) {
         into.append(" whose conversion to a string died");
       }

@@ -1,11 +1,13 @@
 // Guard: the one way from C++ into code that Perl may leave by longjmp.
 //
-// `die` jumps to the nearest eval; `exit` unwinds everything and jumps to the nearest JMPENV, past every eval of the
-// application. So there are two layers, and both are needed: run_guarded puts a JMPENV around a body, and inside the
-// body call_protected puts an eval around a call. Bodies and XSUBs hold plain data only: a jump runs no destructor.
+// `die` jumps to the nearest eval; `exit` unwinds everything and jumps to the nearest JMPENV, past
+// every eval of the application. So there are two layers, and both are needed: run_guarded puts a
+// JMPENV around a body, and inside the body call_protected puts an eval around a call. Bodies and
+// XSUBs hold plain data only: a jump runs no destructor.
 //
-// run_guarded is for the outermost entry (nothing of Perl below it on the C stack): exit tears down all of Perl's stacks, so
-// a guard inside an XSUB would return into frames that are gone. Inside, exit simply passes through call_protected.
+// run_guarded is for the outermost entry (nothing of Perl below it on the C stack): exit tears down
+// all of Perl's stacks, so a guard inside an XSUB would return into frames that are gone. Inside,
+// exit simply passes through call_protected.
 #pragma once
 
 #include <string>
@@ -34,8 +36,8 @@ Guarded run_guarded(PerlInterpreter* my_perl, F&& body) noexcept {
       &body);
 }
 
-// Calls back into `body` below an eval. False: it died; the reason is in Perl's $@ until take_error fetches it. Only inside
-// run_guarded. What `body` makes mortal is freed before this returns.
+// Calls back into `body` below an eval. False: it died; the reason is in Perl's $@ until take_error
+// fetches it. Only inside run_guarded. What `body` makes mortal is freed before this returns.
 bool call_protected(PerlInterpreter* my_perl, Body body, void* data);
 
 template <class F>
@@ -46,8 +48,8 @@ bool call_protected(PerlInterpreter* my_perl, F&& body) {
       &body);
 }
 
-// The text of $@ without the newline at its end; $@ is empty afterwards. An exception object is asked for its string under
-// another eval. Only inside run_guarded.
+// The text of $@ without the newline at its end; $@ is empty afterwards. An exception object is
+// asked for its string under another eval. Only inside run_guarded.
 void take_error(PerlInterpreter* my_perl, std::string& into);
 
 // Makes what call_protected needs; once, after the interpreter has started.

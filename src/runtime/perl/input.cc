@@ -6,9 +6,8 @@
 
 #include "base/bytes.h"
 #include "runtime/perl/embedded.h"
-#include "runtime/perl/request.h"
-
 #include "runtime/perl/magic.h"
+#include "runtime/perl/request.h"
 
 namespace bladepsgi::perl {
 
@@ -17,11 +16,15 @@ namespace {
 // What an empty window points at, so that its addresses are always valid.
 const char kNothing[1] = {};
 
-WritableBytes as_writable(std::span<char> text) { return std::as_writable_bytes(text); }
+WritableBytes as_writable(std::span<char> text) {
+  return std::as_writable_bytes(text);
+}
 
 }  // namespace
 
-Source* Source::create(Shared& shared, Exchange& exchange) { return new Source(shared, exchange); }
+Source* Source::create(Shared& shared, Exchange& exchange) {
+  return new Source(shared, exchange);
+}
 
 Source::Source(Shared& shared, Exchange& exchange)
     : shared_(shared),
@@ -44,7 +47,9 @@ void Source::release() {
   }
 }
 
-void Source::forget_window() { base_ = next_ = end_ = kNothing; }
+void Source::forget_window() {
+  base_ = next_ = end_ = kNothing;
+}
 
 void Source::detach() {
   exchange_ = nullptr;
@@ -163,8 +168,13 @@ struct Layer {
   Source* source;
 };
 
-Layer& layer_of(PerlIO* handle) { return *PerlIOSelf(handle, Layer); }
-Source& source_of(PerlIO* handle) { return *layer_of(handle).source; }
+Layer& layer_of(PerlIO* handle) {
+  return *PerlIOSelf(handle, Layer);
+}
+
+Source& source_of(PerlIO* handle) {
+  return *layer_of(handle).source;
+}
 
 IV layer_popped(pTHX_ PerlIO* handle) {
   PERL_UNUSED_CONTEXT;
@@ -215,7 +225,8 @@ SSize_t layer_unread(pTHX_ PerlIO* handle, const void* bytes, Size_t count) {
   if (source_of(handle).step_back({static_cast<const char*>(bytes), count})) {
     return static_cast<SSize_t>(count);
   }
-  return PerlIOBase_unread(aTHX_ handle, bytes, count);  // other bytes than were read: a layer of its own
+  return PerlIOBase_unread(aTHX_ handle, bytes,
+                           count);  // other bytes than were read: a layer of its own
 }
 
 SSize_t layer_write(pTHX_ PerlIO* handle, const void* bytes, Size_t count) {
@@ -262,7 +273,9 @@ IV layer_error(pTHX_ PerlIO* handle) {
 }
 
 // Perl never writes through these addresses while the handle is open for reading only.
-STDCHAR* perl_pointer(const char* at) { return const_cast<STDCHAR*>(at); }
+STDCHAR* perl_pointer(const char* at) {
+  return const_cast<STDCHAR*>(at);
+}
 
 STDCHAR* layer_base(pTHX_ PerlIO* handle) {
   PERL_UNUSED_CONTEXT;
@@ -284,6 +297,7 @@ SSize_t layer_cnt(pTHX_ PerlIO* handle) {
   return static_cast<SSize_t>(source_of(handle).available());
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): PerlIO's signature
 void layer_set_ptrcnt(pTHX_ PerlIO* handle, STDCHAR* pointer, SSize_t count) {
   PERL_UNUSED_CONTEXT;
   PERL_UNUSED_VAR(pointer);
@@ -349,8 +363,8 @@ int dup_source(pTHX_ MAGIC* magic, CLONE_PARAMS* parameters) {
   return 0;
 }
 
-const MGVTBL kInputMagic = {nullptr, nullptr, nullptr, nullptr, free_source,
-                            nullptr, dup_source, nullptr};
+const MGVTBL kInputMagic = {nullptr,     nullptr, nullptr,    nullptr,
+                            free_source, nullptr, dup_source, nullptr};
 
 // $tie->open_inner: makes the handle that the tied methods use; most requests never need it.
 void xs_open_inner(pTHX_ CV* cv) {

@@ -13,7 +13,9 @@ std::string show(const Version& version) {
          std::to_string(version.subversion);
 }
 
-void boot_modules(pTHX) { newXS("DynaLoader::boot_DynaLoader", boot_DynaLoader, __FILE__); }
+void boot_modules(pTHX) {
+  newXS("DynaLoader::boot_DynaLoader", boot_DynaLoader, __FILE__);
+}
 
 }  // namespace
 
@@ -59,7 +61,9 @@ Result<PerlInterpreter*> start_interpreter() {
   if (my_perl == nullptr) {
     return fail(Remedy::Retry, "cannot start Perl: out of memory");
   }
-  PL_use_safe_putenv = TRUE;
+  // As perl's own main does: otherwise every assignment to %ENV leaks its string, and CGI
+  // applications assign dozens a request.
+  PL_use_safe_putenv = FALSE;
   perl_construct(my_perl);
   PL_origalen = 1;
   PL_exit_flags |= PERL_EXIT_DESTRUCT_END;

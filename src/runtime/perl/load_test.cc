@@ -1,7 +1,7 @@
+#include <fstream>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <fstream>
 
 #include "runtime/perl/interpreter.h"
 #include "runtime/perl/testing.h"
@@ -32,10 +32,12 @@ TEST(Version, AnotherPerlIsNamedInOneLine) {
   const auto wrong = check_version(built_version(), other);
   ASSERT_FALSE(wrong);
   EXPECT_EQ(wrong.error().message,
-            "cannot start Perl: this runtime was built for Perl 5.36.0, the libperl found is 5.38.2; build the runtime for that Perl");
+            "cannot start Perl: this runtime was built for Perl 5.36.0, the libperl found is "
+            "5.38.2; build the runtime for that Perl");
   Version unthreaded = built_version();
   unthreaded.interpreter_size -= 8;
-  EXPECT_THAT(check_version(built_version(), unthreaded).error().message, HasSubstr("configured differently"));
+  EXPECT_THAT(check_version(built_version(), unthreaded).error().message,
+              HasSubstr("configured differently"));
 }
 
 TEST(Load, DoesWhatLoadPsgiDoes) {
@@ -65,8 +67,9 @@ TEST(Load, RelativePathsAndClasses) {
   options.application_path = "./word";
   EXPECT_TRUE(application().load(server.host, options));
   options.application_path = "NotThere";
-  EXPECT_THAT(application().load(server.host, options).error().message,
-              StartsWith("cannot load application 'NotThere.pm': not found in @INC (@INC contains: "));
+  EXPECT_THAT(
+      application().load(server.host, options).error().message,
+      StartsWith("cannot load application 'NotThere.pm': not found in @INC (@INC contains: "));
   std::filesystem::current_path(before);
 }
 
@@ -90,16 +93,20 @@ TEST(Load, ErrorsAreCompleteAndSayWhere) {
       {"'some text'", "': it returned 'some text'"},
       {"{ a => 1 }", "must be a code reference"},
       {"bless [], 'Thing'", "': it returned an object of class Thing"},
-      {"use strict;\n$nowhere = 1;", "Global symbol \"$nowhere\" requires explicit package name (did you forget to declare \"my $nowhere\"?) at "},
+      {"use strict;\n$nowhere = 1;",
+       "Global symbol \"$nowhere\" requires explicit package name (did you forget to declare \"my "
+       "$nowhere\"?) at "},
       {"\n\ndie 'at load'", "at load at "},
       {"\n\ndie 'at load'", "app.psgi line 3."},
       {"require No::Such::Module", "Can't locate No/Such/Module.pm in @INC"},
       {"exit 3", "': it called exit(3) while it was loaded"},
       {"eval { exit 3 }; sub {}", "it called exit(3) while it was loaded"},
-      {"{ package LE; use overload '\"\"' => sub { 'object text' } } die bless {}, 'LE'", "object text"},
+      {"{ package LE; use overload '\"\"' => sub { 'object text' } } die bless {}, 'LE'",
+       "object text"},
       {"sub {", "Missing right curly"},
       {"BEGIN { die 'begun' }", "BEGIN failed"},
   };
+
   Server server;
   for (const auto& test : cases) {
     testing::internal::CaptureStderr();
@@ -133,6 +140,7 @@ class Loader : public testing::Test {
     server.scratch.write("Some/" + name + ".pm", "package Some::" + name + ";\n" + text);
     return load_named("Some::" + name);
   }
+
   std::string load_named(const std::string& module) {
     runtime::LoadOptions options;
     options.application_path = "x.psgi";
@@ -141,15 +149,18 @@ class Loader : public testing::Test {
     auto loaded = application().load(server.host, options);
     return loaded ? "" : loaded.error().message;
   }
+
   Server server;
   std::string name;
 };
 
 TEST_F(Loader, IsEvaluatedAndCalledOnceInListContext) {
-  ASSERT_EQ(load("$main::evaluated++; sub { $main::called++; $main::wanted = wantarray; $main::args = join ',', map { ref } @_;\n"
+  ASSERT_EQ(load("$main::evaluated++; sub { $main::called++; $main::wanted = wantarray; "
+                 "$main::args = join ',', map { ref } @_;\n"
                  "({ a => 1 }, sub { [200, [], [$_[0]{a}]] }, 'ignored') }"),
             "");
-  EXPECT_EQ(evaluate("\"$main::evaluated $main::called $main::wanted $main::args\""), "1 1 1 BPSGI::Context");
+  EXPECT_EQ(evaluate("\"$main::evaluated $main::called $main::wanted $main::args\""),
+            "1 1 1 BPSGI::Context");
   EXPECT_EQ(server.play().body, "1");
 }
 
@@ -159,22 +170,28 @@ TEST_F(Loader, WrongValuesAreNamed) {
     const char* message;
   } cases[] = {
       {"1;", "the last value of its file is '1', must be a code reference"},
-      {"{}", "Some/"},
-      {"sub { }", "its code returned nothing as first of 0 values, must return a hash reference and a code reference"},
+      {"{}", "the last value of its file is a HASH reference, must be a code reference"},
+      {"sub { }",
+       "its code returned nothing as first of 0 values, must return a hash reference and a code "
+       "reference"},
       {"sub { undef }", "its code returned undef as first of 1 values"},
       {"sub { ('x', sub {}) }", "its code returned 'x' as first of 2 values"},
       {"sub { {} }", "its code returned nothing as second of 1 values"},
       {"sub { ({}, {}) }", "its code returned a HASH reference as second of 2 values"},
-      {"sub { ({ 'psgi.version' => 1 }, sub {}) }", "the key 'psgi.version'; keys that begin with 'psgi.' are the server's"},
+      {"sub { ({ 'psgi.version' => 1 }, sub {}) }",
+       "the key 'psgi.version'; keys that begin with 'psgi.' are the server's"},
       {"sub { die 'in loader' }", "in loader at "},
       {"sub { exit 5 }", "it called exit(5) while it was loaded"},
       {"die 'in file'", "in file at "},
   };
+
   for (const auto& test : cases) {
     EXPECT_THAT(load(test.text), HasSubstr(test.message)) << test.text;
   }
-  EXPECT_THAT(load("sub { ({ 'psgi.version' => 1 }, sub {}) }"), HasSubstr("loader 'Some::" + name + "'"));
-  EXPECT_THAT(load_named("No::Such::Loader"), HasSubstr("cannot load loader 'No::Such::Loader': Can't locate No/Such/Loader.pm in @INC"));
+  EXPECT_THAT(load("1;"), StartsWith("cannot load loader 'Some::Loader"));
+  EXPECT_THAT(
+      load_named("No::Such::Loader"),
+      HasSubstr("cannot load loader 'No::Such::Loader': Can't locate No/Such/Loader.pm in @INC"));
   EXPECT_THAT(load_named("../evil"), HasSubstr("cannot load loader '../evil': not a module name"));
 }
 
@@ -195,9 +212,14 @@ TEST(Interpreter, EnvironmentIsShared) {
 
 TEST(UnsafeHandles, NamesActiveDatabaseHandles) {
   Server server("sub { [200, [], []] }");
-  ASSERT_EQ(server.load("use DBI; our $dbh = DBI->connect('dbi:Mem:', '', '', { RaiseError => 1 }); sub { [200, [], []] }"), "");
-  EXPECT_THAT(application().unsafe_handles(), testing::ElementsAre("DBI handle dbi:Mem: (no user)"));
-  evaluate("for (values %Plack::Sandbox::) { next unless ref \\$_ eq 'GLOB'; my $h = *{$_}{HASH} or next; ${ $h->{dbh} }->disconnect if $h->{dbh} }");
+  ASSERT_EQ(server.load("use DBI; our $dbh = DBI->connect('dbi:Mem:', '', '', { RaiseError => 1 "
+                        "}); sub { [200, [], []] }"),
+            "");
+  EXPECT_THAT(application().unsafe_handles(),
+              testing::ElementsAre("DBI handle dbi:Mem: (no user)"));
+  evaluate(
+      "for (values %Plack::Sandbox::) { next unless ref \\$_ eq 'GLOB'; my $h = *{$_}{HASH} or "
+      "next; ${ $h->{dbh} }->disconnect if $h->{dbh} }");
   EXPECT_THAT(application().unsafe_handles(), testing::IsEmpty());
 }
 

@@ -2,7 +2,9 @@
 
 namespace bladepsgi::perl {
 
-Shared& shared_of(CV* cv) { return *static_cast<Shared*>(CvXSUBANY(cv).any_ptr); }
+Shared& shared_of(CV* cv) {
+  return *static_cast<Shared*>(CvXSUBANY(cv).any_ptr);
+}
 
 CV* define(pTHX_ Shared& shared, const char* name, XSUBADDR_t body) {
   CV* cv = newXS(name, body, "bladepsgi");

@@ -1,5 +1,6 @@
-// Magic: a C++ object carried by a Perl value, found again only through the table it was attached with, so that an
-// application cannot forge one. The table's free and dup hooks keep the object's count.
+// Magic: a C++ object carried by a Perl value, found again only through the table it was attached
+// with, so that an application cannot forge one. The table's free and dup hooks keep the object's
+// count.
 #pragma once
 
 #include "runtime/perl/perl_api.h"
@@ -19,7 +20,8 @@ T* attached(pTHX_ SV* reference, const MGVTBL& table) {
     return nullptr;
   }
   SV* value = SvRV(reference);
-  const MAGIC* magic = SvTYPE(value) >= SVt_PVMG ? mg_findext(value, PERL_MAGIC_ext, &table) : nullptr;
+  const MAGIC* magic =
+      SvTYPE(value) >= SVt_PVMG ? mg_findext(value, PERL_MAGIC_ext, &table) : nullptr;
   return magic == nullptr ? nullptr : reinterpret_cast<T*>(magic->mg_ptr);
 }
 

@@ -4,19 +4,21 @@
 #include <string_view>
 
 #include "runtime/perl/embedded.h"
+#include "runtime/perl/magic.h"
 #include "runtime/perl/request.h"
 #include "runtime/perl/values.h"
-
-#include "runtime/perl/magic.h"
 
 namespace bladepsgi::perl {
 
 namespace {
 
 // What an object carries: nodes in Shared, which live for ever, so nothing is counted.
-const MGVTBL kContextMagic = {nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
-const MGVTBL kSemaphoreMagic = {nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
-const MGVTBL kAtomicMagic = {nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+const MGVTBL kContextMagic = {nullptr, nullptr, nullptr, nullptr,
+                              nullptr, nullptr, nullptr, nullptr};
+const MGVTBL kSemaphoreMagic = {nullptr, nullptr, nullptr, nullptr,
+                                nullptr, nullptr, nullptr, nullptr};
+const MGVTBL kAtomicMagic = {nullptr, nullptr, nullptr, nullptr,
+                             nullptr, nullptr, nullptr, nullptr};
 
 SV* make_object(pTHX_ const char* type, const MGVTBL& table, void* node, std::string_view name) {
   SV* body = newSVpvn(name.data(), name.size());
@@ -79,8 +81,8 @@ std::int64_t read_value(pTHX_ SV* value, const char* action, const char* name, c
   return 0;
 }
 
-// The host's reason, with the object's name if the host did not say it. A mortal, to croak with when all that owns something
-// has gone.
+// The host's reason, with the object's name if the host did not say it. A mortal, to croak with
+// when all that owns something has gone.
 SV* reason(pTHX_ const char* action, std::string_view name, std::string_view message) {
   if (message.find(name) != std::string_view::npos) {
     return newSVpvn_flags(message.data(), message.size(), SVs_TEMP);
@@ -92,11 +94,14 @@ SV* reason(pTHX_ const char* action, std::string_view name, std::string_view mes
   return text;
 }
 
-// Which makes later objects of that id share one node.
+// All objects of one id share a node, which stays where it is.
 Shared::Named* remember(std::map<runtime::ObjectId, Shared::Named>& known,
                         runtime::ObjectId id,
                         std::string_view name) {
-  return &known.try_emplace(id, Shared::Named{.id = id, .name = std::string(name)}).first->second;
+  Shared::Named& node = known[id];
+  node.id = id;
+  node.name = name;
+  return &node;
 }
 
 runtime::OnDeath read_on_death(pTHX_ SV* options, const char* name) {
@@ -110,7 +115,8 @@ runtime::OnDeath read_on_death(pTHX_ SV* options, const char* name) {
   while (HE* entry = hv_iternext(hash)) {
     SV* key = hv_iterkeysv(entry);
     if (view(aTHX_ key) != "on_death") {
-      croak("cannot create semaphore '%s': unknown option %" SVf, name, SVfARG(describe(aTHX_ key)));
+      croak("cannot create semaphore '%s': unknown option %" SVf, name,
+            SVfARG(describe(aTHX_ key)));
     }
     SV* value = sv_mortalcopy(hv_iterval(hash, entry));
     const std::string_view text = SvOK(value) ? view(aTHX_ value) : std::string_view{};
@@ -135,12 +141,15 @@ void xs_new_semaphore(pTHX_ CV* cv) {
   Shared& shared = self<Shared>(aTHX_ ST(0), kContextMagic, "BPSGI::Context");
   SV* name = read_name(aTHX_ ST(1), "semaphore");
   const char* c_name = SvPV_nolen(name);
-  const std::int64_t initial = read_value(aTHX_ ST(2), "cannot create semaphore", c_name, "its initial value");
+  const std::int64_t initial =
+      read_value(aTHX_ ST(2), "cannot create semaphore", c_name, "its initial value");
   if (initial < 0 || initial > INT32_MAX) {
-    croak("cannot create semaphore '%s': its initial value %" IVdf " is not between 0 and 2147483647", c_name,
-          static_cast<IV>(initial));
+    croak("cannot create semaphore '%s': its initial value %" IVdf
+          " is not between 0 and 2147483647",
+          c_name, static_cast<IV>(initial));
   }
-  const auto on_death = items == 4 && SvOK(ST(3)) ? read_on_death(aTHX_ ST(3), c_name) : runtime::OnDeath::Default;
+  const auto on_death =
+      items == 4 && SvOK(ST(3)) ? read_on_death(aTHX_ ST(3), c_name) : runtime::OnDeath::Default;
   Shared::Named* node = nullptr;
   SV* failure = nullptr;
   {
@@ -197,8 +206,8 @@ void xs_request_auxiliary(pTHX_ CV* cv) {
   SV* name = read_name(aTHX_ ST(1), "auxiliary process");
   CV* code = code_of(aTHX_ ST(2));
   if (code == nullptr) {
-    croak("cannot create auxiliary process '%s': its code is %" SVf ", not a code reference", SvPV_nolen(name),
-          SVfARG(describe(aTHX_ ST(2))));
+    croak("cannot create auxiliary process '%s': its code is %" SVf ", not a code reference",
+          SvPV_nolen(name), SVfARG(describe(aTHX_ ST(2))));
   }
   SV* failure = nullptr;
   {
@@ -243,7 +252,8 @@ void xs_application_path(pTHX_ CV* cv) {
   if (items != 1) {
     croak_xs_usage(cv, "context");
   }
-  const std::string_view path = self<Shared>(aTHX_ ST(0), kContextMagic, "BPSGI::Context").host->application_path();
+  const std::string_view path =
+      self<Shared>(aTHX_ ST(0), kContextMagic, "BPSGI::Context").host->application_path();
   ST(0) = newSVpvn_flags(path.data(), path.size(), SVs_TEMP);
   XSRETURN(1);
 }
@@ -263,7 +273,8 @@ void xs_listen_descriptor(pTHX_ CV* cv) {
   if (items != 1) {
     croak_xs_usage(cv, "context");
   }
-  const int fd = self<Shared>(aTHX_ ST(0), kContextMagic, "BPSGI::Context").host->listen_descriptor();
+  const int fd =
+      self<Shared>(aTHX_ ST(0), kContextMagic, "BPSGI::Context").host->listen_descriptor();
   ST(0) = sv_2mortal(newSViv(fd));
   XSRETURN(1);
 }
@@ -338,7 +349,8 @@ void xs_fetch_add(pTHX_ CV* cv) {
     croak_xs_usage(cv, "atomic, operand");
   }
   const auto& atomic = self<Shared::Named>(aTHX_ ST(0), kAtomicMagic, "BPSGI::AtomicInt64");
-  const std::int64_t operand = read_value(aTHX_ ST(1), "cannot add to atomic", atomic.name.c_str(), "the operand");
+  const std::int64_t operand =
+      read_value(aTHX_ ST(1), "cannot add to atomic", atomic.name.c_str(), "the operand");
   ST(0) = sv_2mortal(newSViv(shared_of(cv).host->fetch_add(atomic.id, operand)));
   XSRETURN(1);
 }
@@ -359,7 +371,8 @@ void xs_store(pTHX_ CV* cv) {
     croak_xs_usage(cv, "atomic, value");
   }
   const auto& atomic = self<Shared::Named>(aTHX_ ST(0), kAtomicMagic, "BPSGI::AtomicInt64");
-  const std::int64_t value = read_value(aTHX_ ST(1), "cannot store to atomic", atomic.name.c_str(), "the value");
+  const std::int64_t value =
+      read_value(aTHX_ ST(1), "cannot store to atomic", atomic.name.c_str(), "the value");
   shared_of(cv).host->store(atomic.id, value);
   XSRETURN_YES;
 }

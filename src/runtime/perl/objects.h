@@ -1,6 +1,8 @@
-// The objects of the loader API (contract §3): BPSGI::Context, BPSGI::Semaphore, BPSGI::AtomicInt64.
+// The objects of the loader API (contract §3): BPSGI::Context, BPSGI::Semaphore,
+// BPSGI::AtomicInt64.
 //
-// They hold no state of their own beyond which object of the pool they are, so they mean the same in every process.
+// They hold no state of their own beyond which object of the pool they are, so they mean the same
+// in every process.
 #pragma once
 
 #include "runtime/perl/perl_types.h"

@@ -1,5 +1,6 @@
-// The only entrance of Perl's headers. Included last, and only by .cc files of this folder: what they define as macros
-// breaks headers that come after them. Headers here name Perl types through perl_types.h.
+// The only entrance of Perl's headers. Included last, and only by .cc files of this folder: what
+// they define as macros breaks headers that come after them. Headers here name Perl types through
+// perl_types.h.
 #pragma once
 #pragma GCC system_header  // what Perl's macros expand to is not ours to correct
 
@@ -8,8 +9,8 @@
 
 extern "C" {
 #include <EXTERN.h>
-#include <perl.h>
 #include <XSUB.h>
+#include <perl.h>
 #include <perliol.h>
 void boot_DynaLoader(pTHX_ CV* cv);
 }

@@ -5,7 +5,9 @@
 
 namespace bladepsgi::perl {
 
-void retain(Link& link) { ++link.count; }
+void retain(Link& link) {
+  ++link.count;
+}
 
 void release(Link& link) {
   if (--link.count == 0) {

@@ -1,4 +1,5 @@
-// Shared: what all parts of the adapter know of the running interpreter; Request: one request in progress.
+// Shared: what all parts of the adapter know of the running interpreter; Request: one request in
+// progress.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,8 @@ using runtime::Host;
 class Source;
 struct Request;
 
-// What handles and objects of a request that may outlive it hold instead of the request: counted, emptied at its end.
+// What handles and objects of a request that may outlive it hold instead of the request: counted,
+// emptied at its end.
 struct Link {
   Request* request;
   std::uint32_t count;
@@ -33,7 +35,8 @@ struct Link {
 void retain(Link& link);
 void release(Link& link);
 
-// One a process, reachable from every XSUB of ours (CvXSUBANY). Never destroyed: a Perl object may outlive anything.
+// One a process, reachable from every XSUB of ours (CvXSUBANY). Never destroyed: a Perl object may
+// outlive anything.
 struct Shared {
   Host* host = nullptr;
   Request* request = nullptr;  // the one being served
@@ -45,23 +48,26 @@ struct Shared {
   HV* writer_class = nullptr;
   CV* io_getline = nullptr;
 
-  std::unique_ptr<char[]> spare_window;  // NOLINT(modernize-avoid-c-arrays): Source's, between requests
+  std::unique_ptr<char[]>
+      spare_window;  // NOLINT(modernize-avoid-c-arrays): Source's, between requests
   std::vector<runtime::Header> headers;  // scratch of a response, kept for its storage
   std::string error;                     // text of the last exception
   std::string method, uri, id;           // of a request whose exchange has ended, for messages
 
   // Names of the objects handed out, for messages; nodes stay where they are.
   struct Named {
-    runtime::ObjectId id;
+    runtime::ObjectId id = 0;
     std::string name;
   };
+
   std::map<runtime::ObjectId, Named> semaphores;
   std::map<runtime::ObjectId, Named> atomics;
 
   struct Auxiliary {
     std::string name;
-    SV* code;
+    SV* code = nullptr;
   };
+
   std::vector<Auxiliary> auxiliaries;
 };
 

@@ -1,6 +1,7 @@
 #include "runtime/perl/response.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -10,17 +11,18 @@
 
 #include "base/text.h"
 #include "os/system_error.h"
+#include "runtime/perl/fork_watch.h"
 #include "runtime/perl/guard.h"
+#include "runtime/perl/magic.h"
 #include "runtime/perl/request.h"
 #include "runtime/perl/values.h"
-
-#include "runtime/perl/magic.h"
 
 namespace bladepsgi::perl {
 
 namespace {
 
-// The line number that croak adds is the application's while it is inside the responder, else ours, which helps nobody.
+// The line number that croak adds is the application's while it is inside the responder, else ours,
+// which helps nobody.
 [[noreturn]] void refuse(pTHX_ Request& request, SV* reason) {
   SV* message = sv_2mortal(newSVpvf("wrong response: %" SVf, SVfARG(reason)));
   if (!request.in_responder) {
@@ -58,9 +60,12 @@ bool is_token(std::string_view text) {
   return !text.empty();
 }
 
-bool is_array_reference(SV* value) { return SvROK(value) && SvTYPE(SvRV(value)) == SVt_PVAV; }
+bool is_array_reference(SV* value) {
+  return SvROK(value) && SvTYPE(SvRV(value)) == SVt_PVAV;
+}
 
-// Element of an array that may be tied; undef when missing. Code that runs meanwhile may change the array: the element stays.
+// Element of an array that may be tied; undef when missing. Code that runs meanwhile may change the
+// array: the element stays.
 SV* element(pTHX_ AV* array, SSize_t index) {
   SV** found = av_fetch(array, index, 0);
   if (found == nullptr) {
@@ -70,7 +75,9 @@ SV* element(pTHX_ AV* array, SSize_t index) {
 }
 
 // What a reference points to, kept alive while code runs that may drop the reference.
-SV* hold_target(pTHX_ SV* reference) { return sv_2mortal(SvREFCNT_inc_simple_NN(SvRV(reference))); }
+SV* hold_target(pTHX_ SV* reference) {
+  return sv_2mortal(SvREFCNT_inc_simple_NN(SvRV(reference)));
+}
 
 // Reading such an array runs no code, so addresses of its strings stay good while we read on.
 bool is_plain_array(pTHX_ AV* array) {
@@ -96,8 +103,9 @@ int read_status(pTHX_ Request& request, SV* value) {
     status = 0;
   }
   if (status < 100 || status > 999) {
-    refuse(aTHX_ request, sv_2mortal(newSVpvf("the status is %" SVf ", must be a whole number from 100 to 999",
-                                              SVfARG(describe(aTHX_ value)))));
+    refuse(aTHX_ request,
+           sv_2mortal(newSVpvf("the status is %" SVf ", must be a whole number from 100 to 999",
+                               SVfARG(describe(aTHX_ value)))));
   }
   return static_cast<int>(status);
 }
@@ -106,7 +114,8 @@ int read_status(pTHX_ Request& request, SV* value) {
 SV* wide_reason(pTHX_ const char* what, const WideCharacter& wide) {
   return sv_2mortal(newSVpvf("%s has the wide character U+%04" UVXf " at position %" UVuf
                              "; encode it, e.g. with Encode::encode('UTF-8', ...)",
-                             what, static_cast<UV>(wide.code_point), static_cast<UV>(wide.position)));
+                             what, static_cast<UV>(wide.code_point),
+                             static_cast<UV>(wide.position)));
 }
 
 // Null for undef.
@@ -127,8 +136,9 @@ SV* header_text(pTHX_ Request& request, SV* value, const char* what, bool copy) 
 
 void read_headers(pTHX_ Request& request, SV* value) {
   if (!is_array_reference(value)) {
-    refuse(aTHX_ request, sv_2mortal(newSVpvf("the headers are %" SVf ", must be an array reference",
-                                              SVfARG(describe(aTHX_ value)))));
+    refuse(aTHX_ request,
+           sv_2mortal(newSVpvf("the headers are %" SVf ", must be an array reference",
+                               SVfARG(describe(aTHX_ value)))));
   }
   AV* list = MUTABLE_AV(hold_target(aTHX_ value));
   const SSize_t count = av_top_index(list) + 1;
@@ -143,14 +153,23 @@ void read_headers(pTHX_ Request& request, SV* value) {
   for (SSize_t index = 0; index < count; index += 2) {
     SV* name = header_text(aTHX_ request, element(aTHX_ list, index), "the name of a header", copy);
     if (name == nullptr || !is_token(view(aTHX_ name))) {
-      refuse(aTHX_ request, sv_2mortal(newSVpvf("%" SVf " is not a header name",
-                                                SVfARG(describe(aTHX_ name == nullptr ? &PL_sv_undef : name)))));
+      refuse(aTHX_ request,
+             sv_2mortal(newSVpvf("%" SVf " is not a header name",
+                                 SVfARG(describe(aTHX_ name == nullptr ? &PL_sv_undef : name)))));
     }
     const std::string_view name_text = view(aTHX_ name);
-    SV* content = header_text(aTHX_ request, element(aTHX_ list, index + 1),
-                              "the value of a header", copy);
+    SV* content = element(aTHX_ list, index + 1);
+    if (SvROK(content) || SvUTF8(content)) {
+      // Only these can be refused, and the message names the header.
+      SV* what = sv_2mortal(newSVpvf("the value of header %" SVf, SVfARG(name)));
+      content = header_text(aTHX_ request, content, SvPV_nolen(what), copy);
+    } else {
+      content = header_text(aTHX_ request, content, "the value of a header", copy);
+    }
     if (equals_ignoring_case(name_text, "Status")) {
-      warn_of(request, "the application set a Status header; it is ignored, the response's first element counts");
+      warn_of(request,
+              "the application set a Status header; it is ignored, the response's first element "
+              "counts");
       continue;
     }
     std::string_view content_text;
@@ -159,8 +178,9 @@ void read_headers(pTHX_ Request& request, SV* value) {
     } else {
       content_text = view(aTHX_ content);
       if (content_text.find_first_of(std::string_view("\r\n\0", 3)) != std::string_view::npos) {
-        refuse(aTHX_ request, sv_2mortal(newSVpvf("the value of header %" SVf " has a CR, LF or NUL: %" SVf,
-                                                  SVfARG(name), SVfARG(describe(aTHX_ content)))));
+        refuse(aTHX_ request,
+               sv_2mortal(newSVpvf("the value of header %" SVf " has a CR, LF or NUL: %" SVf,
+                                   SVfARG(name), SVfARG(describe(aTHX_ content)))));
       }
     }
     headers.push_back({.name = name_text, .value = content_text});
@@ -177,8 +197,9 @@ SV* chunk_bytes(pTHX_ Request& request, SV* chunk) {
     return nullptr;
   }
   if (SvROK(chunk) && !SvAMAGIC(chunk)) {
-    refuse(aTHX_ request, sv_2mortal(newSVpvf("chunk %" UVuf " of the body is %" SVf ", not a string",
-                                              static_cast<UV>(request.chunks), SVfARG(describe(aTHX_ chunk)))));
+    refuse(aTHX_ request,
+           sv_2mortal(newSVpvf("chunk %" UVuf " of the body is %" SVf ", not a string",
+                               static_cast<UV>(request.chunks), SVfARG(describe(aTHX_ chunk)))));
   }
   WideCharacter wide;
   SV* bytes = as_byte_string(aTHX_ chunk, &wide);
@@ -253,17 +274,24 @@ bool is_tied(pTHX_ IO* io) {
   return SvRMAGICAL(io) && mg_find(MUTABLE_SV(io), PERL_MAGIC_tiedscalar) != nullptr;
 }
 
-// The descriptor of a handle whose bytes are those of a regular file, so that the kernel can send them; -1 else.
+// Perl's own: what the handle reads is what its PerlIO has.
+bool has_perls_getline(pTHX_ Request& request, SV* body) {
+  if (!SvOBJECT(SvRV(body))) {
+    return true;
+  }
+  GV* method = gv_fetchmethod_autoload(SvSTASH(SvRV(body)), "getline", FALSE);
+  return method != nullptr && isGV(method) && GvCV(method) == request.shared.io_getline;
+}
+
+// The descriptor of a handle whose bytes are those of a regular file, so that the kernel can send
+// them; -1 else.
 int plain_file(pTHX_ Request& request, SV* body, std::uint64_t* offset, std::uint64_t* length) {
   IO* io = io_of(body);
   if (io == nullptr || is_tied(aTHX_ io)) {
     return -1;
   }
-  if (SvOBJECT(SvRV(body))) {
-    GV* method = gv_fetchmethod_autoload(SvSTASH(SvRV(body)), "getline", FALSE);
-    if (method == nullptr || !isGV(method) || GvCV(method) != request.shared.io_getline) {
-      return -1;  // what it reads is its own business
-    }
+  if (!has_perls_getline(aTHX_ request, body)) {
+    return -1;  // what it reads is its own business
   }
   PerlIO* handle = IoIFP(io);
   if (!is_layer(handle, "perlio") || !is_layer(PerlIONext(handle), "unix") ||
@@ -277,7 +305,8 @@ int plain_file(pTHX_ Request& request, SV* body, std::uint64_t* offset, std::uin
   if (fd < 0 || ::fstat(fd, &about) != 0 || !S_ISREG(about.st_mode) || about.st_size <= 0) {
     return -1;  // size 0: /proc says that of files that have content
   }
-  const Off_t position = PerlIO_tell(handle);
+  // Where the next read would begin: sysseek moves the descriptor behind the back of PerlIO_tell.
+  const off_t position = ::lseek(fd, 0, SEEK_CUR) - static_cast<off_t>(PerlIO_get_cnt(handle));
   if (position < 0) {
     return -1;
   }
@@ -303,24 +332,44 @@ bool send_file(pTHX_ Request& request, SV* body) {
     if (error == EINVAL) {
       return false;
     }
-    if (error == EIO || error == EISDIR || error == ESTALE || error == ENOMEM || error == EOVERFLOW) {
+    if (error == EIO || error == EISDIR || error == ESTALE || error == ENOMEM ||
+        error == EOVERFLOW) {
       SV* reason = nullptr;
       {
         const std::string text = os::describe_errno(error);
         reason = newSVpvn_flags(text.data(), text.size(), SVs_TEMP);
       }
-      refuse(aTHX_ request, sv_2mortal(newSVpvf("the body's file cannot be read: %" SVf, SVfARG(reason))));
+      refuse(aTHX_ request,
+             sv_2mortal(newSVpvf("the body's file cannot be read: %" SVf, SVfARG(reason))));
     }
     request.peer_gone = true;
   } else if (static_cast<std::uint64_t>(sent) < length) {
-    refuse(aTHX_ request, newSVpvs_flags("the body's file became shorter while it was sent", SVs_TEMP));
+    refuse(aTHX_ request,
+           newSVpvs_flags("the body's file became shorter while it was sent", SVs_TEMP));
   }
   return true;
 }
 
+// The end of a handle that cannot be read is not the end of the body.
+void refuse_unreadable(pTHX_ Request& request, SV* body) {
+  IO* io = io_of(body);
+  if (io == nullptr || is_tied(aTHX_ io) || !has_perls_getline(aTHX_ request, body)) {
+    return;
+  }
+  if (IoIFP(io) == nullptr) {
+    refuse(aTHX_ request,
+           newSVpvs_flags("the body is a handle that is not open for reading", SVs_TEMP));
+  }
+  if (PerlIO_error(IoIFP(io)) != 0) {
+    refuse(aTHX_ request,
+           newSVpvs_flags("the body's handle cannot be read: an error occurred on it", SVs_TEMP));
+  }
+}
+
 void send_lines(pTHX_ Request& request, SV* body) {
   ENTER;
-  SV* separator = save_scalar(gv_fetchpvs("/", GV_ADD | GV_NOTQUAL, SVt_PV));  // PSGI: local $/ = \65536
+  SV* separator =
+      save_scalar(gv_fetchpvs("/", GV_ADD | GV_NOTQUAL, SVt_PV));  // PSGI: local $/ = \65536
   sv_setsv_mg(separator, sv_2mortal(newRV_noinc(newSViv(65536))));
   for (bool more = true; more;) {
     dSP;
@@ -343,6 +392,9 @@ void send_lines(pTHX_ Request& request, SV* body) {
     LEAVE;
   }
   LEAVE;
+  if (!request.peer_gone) {
+    refuse_unreadable(aTHX_ request, body);
+  }
 }
 
 // The response is complete by now, so a close that dies is only reported.
@@ -357,7 +409,7 @@ void close_body(pTHX_ Request& request, SV* body) {
   } else if (gv_fetchmethod(SvSTASH(target), "close") == nullptr) {
     return;
   }
-  const bool closed = call_protected(aTHX_ [&] {
+  const bool closed = call_protected(aTHX_[&] {
     dSP;
     PUSHMARK(SP);
     XPUSHs(body);
@@ -366,8 +418,8 @@ void close_body(pTHX_ Request& request, SV* body) {
   });
   if (!closed) {
     take_error(aTHX_ request.shared.error);
-    request.shared.host->log(Severity::Error,
-                             title_of(request) + ": closing the body died: " + request.shared.error);
+    request.shared.host->log(
+        Severity::Error, title_of(request) + ": closing the body died: " + request.shared.error);
   }
 }
 
@@ -389,21 +441,24 @@ bool can_read_lines(pTHX_ SV* body) {
                           : isGV_with_GP(target) || SvTYPE(target) == SVt_PVIO;
 }
 
-// Sends the response in `array`, or with `may_stream` and no body only takes its head: then true, and a writer follows.
+// Sends the response in `array`, or with `may_stream` and no body only takes its head: then true,
+// and a writer follows.
 bool send_parts(pTHX_ Request& request, AV* array, bool may_stream) {
   const SSize_t count = av_top_index(array) + 1;
   SV* body = count > 2 ? element(aTHX_ array, 2) : &PL_sv_undef;
   if (count < 2 || (count < 3 && !may_stream)) {
-    refuse(aTHX_ request, sv_2mortal(newSVpvf("it has %" IVdf " elements, must have status, headers and body",
-                                              static_cast<IV>(count))));
+    refuse(aTHX_ request,
+           sv_2mortal(newSVpvf("it has %" IVdf " elements, must have status, headers and body",
+                               static_cast<IV>(count))));
   }
   // The body first: a look at it may run code, and the headers are views.
   const bool is_stream = may_stream && !SvOK(body);
   const bool is_handle = !is_stream && can_read_lines(aTHX_ body);
   if (!is_stream && !is_handle && !is_array_reference(body)) {
-    refuse(aTHX_ request, sv_2mortal(newSVpvf("the body is %" SVf
-                                              ", must be an array reference, a handle or an object with getline",
-                                              SVfARG(describe(aTHX_ body)))));
+    refuse(aTHX_ request,
+           sv_2mortal(newSVpvf("the body is %" SVf
+                               ", must be an array reference, a handle or an object with getline",
+                               SVfARG(describe(aTHX_ body)))));
   }
   AV* chunks = nullptr;
   if (is_handle) {
@@ -440,8 +495,10 @@ int dup_link(pTHX_ MAGIC* magic, CLONE_PARAMS* parameters) {
   return 0;
 }
 
-const MGVTBL kResponderMagic = {nullptr, nullptr, nullptr, nullptr, free_link, nullptr, dup_link, nullptr};
-const MGVTBL kWriterMagic = {nullptr, nullptr, nullptr, nullptr, free_link, nullptr, dup_link, nullptr};
+const MGVTBL kResponderMagic = {nullptr,   nullptr, nullptr,  nullptr,
+                                free_link, nullptr, dup_link, nullptr};
+const MGVTBL kWriterMagic = {nullptr,   nullptr, nullptr,  nullptr,
+                             free_link, nullptr, dup_link, nullptr};
 
 SV* make_writer(pTHX_ Request& request) {
   SV* body = newSV_type(SVt_PVMG);
@@ -487,7 +544,8 @@ Request& request_of_writer(pTHX_ SV* writer, const char* action) {
   return *link->request;
 }
 
-// $writer->write($bytes): with the kernel when this returns. False, as of a closed handle: the client has gone.
+// $writer->write($bytes): with the kernel when this returns. False, as of a closed handle: the
+// client has gone.
 void xs_write(pTHX_ CV* cv) {
   dXSARGS;
   if (items != 2) {
@@ -536,6 +594,7 @@ void call_with_responder(pTHX_ Request& request, SV* code) {
   PUTBACK;
   call_sv(code, G_VOID | G_DISCARD);
   request.in_responder = false;
+  refuse_stray_child(aTHX);
 
   switch (request.phase) {
     case Phase::Finished:
@@ -544,11 +603,13 @@ void call_with_responder(pTHX_ Request& request, SV* code) {
       finish(request);
       break;
     case Phase::Sending:
-      refuse(aTHX_ request, newSVpvs_flags("the body died while it was sent, and the application ignored that",
-                                           SVs_TEMP));
+      refuse(aTHX_ request,
+             newSVpvs_flags("the body died while it was sent, and the application ignored that",
+                            SVs_TEMP));
     case Phase::Nothing:
-      refuse(aTHX_ request, newSVpvs_flags("the application returned code that never called its responder",
-                                           SVs_TEMP));
+      refuse(aTHX_ request,
+             newSVpvs_flags("the application returned code that never called its responder",
+                            SVs_TEMP));
   }
 }
 
@@ -561,6 +622,12 @@ void boot_response(pTHX_ Shared& shared) {
   shared.io_getline = get_cv("IO::Handle::getline", 0);
 }
 
+void refuse_stray_child(pTHX) {
+  if (is_stray_child()) {
+    croak("it returned into the server\n");
+  }
+}
+
 void send_response(pTHX_ Request& request, SV* response) {
   SvGETMAGIC(response);
   if (is_array_reference(response)) {
@@ -571,12 +638,14 @@ void send_response(pTHX_ Request& request, SV* response) {
     call_with_responder(aTHX_ request, response);
     return;
   }
-  const bool forgot_finalize = SvROK(response) && SvOBJECT(SvRV(response)) &&
-                               gv_fetchmethod_autoload(SvSTASH(SvRV(response)), "finalize", FALSE) != nullptr;
-  refuse(aTHX_ request, sv_2mortal(newSVpvf("the application returned %" SVf
-                                            ", must be an array reference or a code reference%s",
-                                            SVfARG(describe(aTHX_ response)),
-                                            forgot_finalize ? " (is a call of finalize missing?)" : "")));
+  const bool forgot_finalize =
+      SvROK(response) && SvOBJECT(SvRV(response)) &&
+      gv_fetchmethod_autoload(SvSTASH(SvRV(response)), "finalize", FALSE) != nullptr;
+  refuse(aTHX_ request,
+         sv_2mortal(newSVpvf("the application returned %" SVf
+                             ", must be an array reference or a code reference%s",
+                             SVfARG(describe(aTHX_ response)),
+                             forgot_finalize ? " (is a call of finalize missing?)" : "")));
 }
 
 }  // namespace bladepsgi::perl

@@ -1,5 +1,5 @@
-// A server for the adapter's tests: an Exchange that plays a request from a script and records what is sent, and a Host that
-// keeps its objects in maps.
+// A server for the adapter's tests: an Exchange that plays a request from a script and records what
+// is sent, and a Host that keeps its objects in maps.
 #pragma once
 
 #include <cstdint>
@@ -23,13 +23,14 @@ namespace bladepsgi::perl {
 
 struct Script {
   std::vector<std::pair<std::string, std::string>> parameters = {
-      {"REQUEST_METHOD", "GET"}, {"REQUEST_URI", "/here?a=b"}, {"PATH_INFO", "/here"},
-      {"QUERY_STRING", "a=b"},   {"SCRIPT_NAME", ""},          {"SERVER_NAME", "localhost"},
+      {"REQUEST_METHOD", "GET"}, {"REQUEST_URI", "/here?a=b"},
+      {"PATH_INFO", "/here"},    {"QUERY_STRING", "a=b"},
+      {"SCRIPT_NAME", ""},       {"SERVER_NAME", "localhost"},
       {"SERVER_PORT", "80"},     {"SERVER_PROTOCOL", "HTTP/1.1"}};
   enum class Body { Memory, Buffered, Streamed } mode = Body::Memory;
   std::string body = {};
-  std::size_t piece = 1000;   // at most so much a read
-  int error = 0;              // after the body
+  std::size_t piece = 1000;  // at most so much a read
+  int error = 0;             // after the body
   bool wants_body = true;
   int writes_until_gone = -1;  // then the peer has gone
   int send_file_error = 0;
@@ -46,7 +47,9 @@ class FakeExchange final : public runtime::Exchange {
   [[nodiscard]] std::span<const Parameter> parameters() const noexcept override {
     return parameters_;
   }
+
   [[nodiscard]] std::string_view request_id() const noexcept override { return "id-1"; }
+
   [[nodiscard]] runtime::BodyInfo body() const noexcept override {
     switch (script_.mode) {
       case Script::Body::Memory:
@@ -58,6 +61,7 @@ class FakeExchange final : public runtime::Exchange {
     }
     return {};
   }
+
   runtime::BodyRead read_body(WritableBytes into) noexcept override {
     ++reads;
     touched_after_end |= ended();
@@ -71,10 +75,12 @@ class FakeExchange final : public runtime::Exchange {
     position_ += size;
     return {.size = size, .error = 0};
   }
+
   bool seek_body(std::uint64_t offset) noexcept override {
     position_ = offset;
     return true;
   }
+
   void start_response(int code, std::span<const runtime::Header> list) noexcept override {
     status = code;
     headers.clear();
@@ -83,7 +89,9 @@ class FakeExchange final : public runtime::Exchange {
     }
     note("start " + std::to_string(code));
   }
+
   [[nodiscard]] bool wants_body() const noexcept override { return script_.wants_body; }
+
   bool write(Bytes bytes) noexcept override {
     touched_after_end |= ended();
     note("write");
@@ -94,32 +102,40 @@ class FakeExchange final : public runtime::Exchange {
     queue_.push_back(bytes);
     return true;
   }
+
   std::int64_t send_file(int fd, off_t offset, std::uint64_t length) noexcept override;
+
   bool flush() noexcept override {
     note("flush");
     send_queue();
     return true;
   }
+
   void write_error(Bytes bytes) noexcept override { error_text += as_text(bytes); }
+
   [[nodiscard]] bool is_committed() const noexcept override { return committed_; }
+
   void discard_response() noexcept override {
     note("discard");
     queue_.clear();
     status = 0;
     headers.clear();
   }
+
   void finish() noexcept override {
     send_queue();
     note("finish");
     finished = true;
     wipe();
   }
+
   void abort() noexcept override {
     queue_.clear();
     note("abort");
     aborted = true;
     wipe();
   }
+
   void release_connection() noexcept override { note("release"); }
 
   int status = 0;
@@ -136,12 +152,14 @@ class FakeExchange final : public runtime::Exchange {
 
  private:
   [[nodiscard]] bool ended() const { return finished || aborted; }
+
   void note(std::string event) {
     events.push_back(std::move(event));
     if (on_event) {
       on_event(events.back());
     }
   }
+
   void send_queue() {
     committed_ = true;
     for (const Bytes bytes : queue_) {
@@ -149,6 +167,7 @@ class FakeExchange final : public runtime::Exchange {
     }
     queue_.clear();
   }
+
   // What the seam says may be gone is gone.
   void wipe() {
     for (auto& [name, value] : script_.parameters) {
@@ -169,18 +188,24 @@ class FakeExchange final : public runtime::Exchange {
 class FakeHost final : public runtime::Host {
  public:
   [[nodiscard]] runtime::ChildRole role() const noexcept override { return role_; }
+
   [[nodiscard]] std::string_view application_path() const noexcept override { return path; }
+
   [[nodiscard]] std::optional<std::string_view> loader() const noexcept override {
     return loader_name.empty() ? std::nullopt : std::optional<std::string_view>(loader_name);
   }
+
   [[nodiscard]] int listen_descriptor() const noexcept override { return 7; }
+
   void log(Severity severity, std::string_view text) noexcept override {
     lines.push_back(std::string(severity_word(severity)) + " " + std::string(text));
   }
+
   bool set_worker_status(char octet) noexcept override {
     status = octet;
     return role_ == runtime::ChildRole::Worker;
   }
+
   Result<runtime::ObjectId> new_semaphore(std::string_view name,
                                           std::int64_t initial,
                                           runtime::OnDeath on_death) noexcept override {
@@ -192,10 +217,13 @@ class FakeHost final : public runtime::Host {
     semaphores.push_back({std::string(name), initial, on_death});
     return static_cast<runtime::ObjectId>(semaphores.size() - 1);
   }
-  Result<runtime::ObjectId> new_atomic(std::string_view name, std::int64_t initial) noexcept override {
+
+  Result<runtime::ObjectId> new_atomic(std::string_view name,
+                                       std::int64_t initial) noexcept override {
     atomics.push_back({std::string(name), initial, runtime::OnDeath::Default});
     return static_cast<runtime::ObjectId>(atomics.size() - 1);
   }
+
   runtime::Acquired acquire(runtime::ObjectId semaphore) noexcept override {
     ++acquires;
     if (on_acquire) {
@@ -203,6 +231,7 @@ class FakeHost final : public runtime::Host {
     }
     return try_acquire(semaphore) ? runtime::Acquired::Yes : runtime::Acquired::Interrupted;
   }
+
   bool try_acquire(runtime::ObjectId semaphore) noexcept override {
     if (semaphores.at(semaphore).value == 0) {
       return false;
@@ -210,6 +239,7 @@ class FakeHost final : public runtime::Host {
     --semaphores.at(semaphore).value;
     return true;
   }
+
   Result<void> release(runtime::ObjectId semaphore) noexcept override {
     if (semaphores.at(semaphore).value == INT32_MAX) {
       return fail(Remedy::Refuse, "its value is 2147483647");
@@ -217,16 +247,20 @@ class FakeHost final : public runtime::Host {
     ++semaphores.at(semaphore).value;
     return {};
   }
+
   std::int64_t fetch_add(runtime::ObjectId atomic, std::int64_t operand) noexcept override {
     const std::int64_t before = atomics.at(atomic).value;
     atomics.at(atomic).value = static_cast<std::int64_t>(static_cast<std::uint64_t>(before) +
                                                          static_cast<std::uint64_t>(operand));
     return before;
   }
+
   std::int64_t load(runtime::ObjectId atomic) noexcept override { return atomics.at(atomic).value; }
+
   void store(runtime::ObjectId atomic, std::int64_t value) noexcept override {
     atomics.at(atomic).value = value;
   }
+
   Result<std::uint32_t> request_auxiliary(std::string_view name) noexcept override {
     if (role_ != runtime::ChildRole::Zygote) {
       return fail(Remedy::Refuse, "not while loading");
@@ -249,6 +283,7 @@ class FakeHost final : public runtime::Host {
     std::int64_t value;
     runtime::OnDeath on_death;
   };
+
   runtime::ChildRole role_ = runtime::ChildRole::Zygote;
   std::string path = "app.psgi";
   std::string loader_name;
@@ -273,6 +308,7 @@ class Scratch {
   Scratch& operator=(const Scratch&) = delete;
   // Writes a file and returns its path.
   std::string write(const std::string& name, std::string_view content) const;
+
   [[nodiscard]] std::string path() const { return path_; }
 
  private:

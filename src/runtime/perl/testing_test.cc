@@ -1,10 +1,13 @@
-// The tests' main and what testing.h declares. The interpreter is started once, before any test runs.
-#include <gtest/gtest.h>
+// The tests' main and what testing.h declares. The interpreter is started once, before any test
+// runs.
+#include "runtime/perl/testing.h"
+
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <gtest/gtest.h>
+
 #include "runtime/perl/guard.h"
-#include "runtime/perl/testing.h"
 
 #include "runtime/perl/perl_api.h"
 
@@ -87,10 +90,11 @@ Played Server::play(Script script) {
 std::string evaluate(const std::string& code) {
   PerlInterpreter* my_perl = application().interpreter();
   std::string answer;
-  run_guarded(aTHX_ [&] {
-    const bool done = call_protected(aTHX_ [&] {
+  run_guarded(aTHX_[&] {
+    const bool done = call_protected(aTHX_[&] {
       STRLEN length = 0;
-      const char* text = SvPV(eval_pv(code.c_str(), TRUE), length);
+      SV* value = eval_pv(code.c_str(), TRUE);
+      const char* text = SvPV(value, length);
       answer.assign(text, length);
     });
     if (!done) {

@@ -94,7 +94,8 @@ SV* as_byte_string(pTHX_ SV* value, WideCharacter* wide) {
     return value;
   }
   if (!SvTEMP(value)) {
-    value = sv_2mortal(newSVsv_nomg(value));  // how the application stores its string is not ours to change
+    value = sv_2mortal(
+        newSVsv_nomg(value));  // how the application stores its string is not ours to change
   }
   if (sv_utf8_downgrade(value, TRUE)) {
     return value;
