@@ -129,8 +129,7 @@ Result<std::uint32_t> PoolHost::request_auxiliary(std::string_view name) noexcep
     return fail(Remedy::Refuse, "name of auxiliary process '" + printable(name) +
                                     "' must have 1 to 255 bytes, without newline and NUL");
   }
-  if (std::find(setup_.role_words.begin(), setup_.role_words.end(), name) !=
-      setup_.role_words.end()) {
+  if (is_role_title(name)) {
     log(Severity::Warning,
         "auxiliary process '" + std::string(name) +
             "' has the name of one of the server's own processes; ps will not tell them apart");
