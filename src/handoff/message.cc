@@ -12,26 +12,23 @@ constexpr std::uint32_t kMagic = 0x42504853;  // "BPHS"
 constexpr std::uint16_t kVersion = 1;
 
 // The head, big-endian like every format of ours that is not memory.
-enum Offset : std::size_t {
-  kAtMagic = 0,
-  kAtVersion = 4,
-  kAtProtocol = 6,
-  kAtKind = 7,
-  kAtFlags = 8,
-  kAtStreamId = 10,
-  kAtInlineBytes = 12,
-  kAtExternalBytes = 16,
-  kAtRequestOffset = 20,
-  kAtBytesBeforeFile = 24,
-  kAtReserved = 28,
-  kAtBodyBytes = 32,
-  kAtFileOffset = 40,
-  kAtFileLength = 48,
-  kAtStarted = 56,
-  kAtProgressDeadline = 64,
-  kAtFinalDeadline = 72,
-};
-
+constexpr std::size_t kAtMagic = 0;
+constexpr std::size_t kAtVersion = 4;
+constexpr std::size_t kAtProtocol = 6;
+constexpr std::size_t kAtKind = 7;
+constexpr std::size_t kAtFlags = 8;
+constexpr std::size_t kAtStreamId = 10;
+constexpr std::size_t kAtInlineBytes = 12;
+constexpr std::size_t kAtExternalBytes = 16;
+constexpr std::size_t kAtRequestOffset = 20;
+constexpr std::size_t kAtBytesBeforeFile = 24;
+constexpr std::size_t kAtReserved = 28;
+constexpr std::size_t kAtBodyBytes = 32;
+constexpr std::size_t kAtFileOffset = 40;
+constexpr std::size_t kAtFileLength = 48;
+constexpr std::size_t kAtStarted = 56;
+constexpr std::size_t kAtProgressDeadline = 64;
+constexpr std::size_t kAtFinalDeadline = 72;
 static_assert(kAtFinalDeadline + 8 == kHeadSize);
 
 std::uint64_t load_u64(const std::byte* at) {

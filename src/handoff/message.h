@@ -29,15 +29,12 @@ enum class Kind : std::uint8_t {
   UnsentFile = 5,      // bytes and a file's range to send, the rest of a finished response
 };
 
-// What the two processes know about the connection; bits.
-enum Flag : std::uint16_t {
-  kKeepAfterwards = 1,   // when everything is sent, the connection waits for its next request
-  kHalfClosed = 2,       // the peer sends no more
-  kHeadComplete = 4,     // the bytes have the whole head of the request
-  kBodyComplete = 8,     // and its whole body
-  kMayBeAbandoned = 16,  // a peer that closes its side has gone (a UNIX socket)
-};
-
+// Message::flags: what is known of the connection.
+inline constexpr std::uint16_t kKeepAfterwards = 1;  // when all is sent, wait for the next request
+inline constexpr std::uint16_t kHalfClosed = 2;      // the peer sends no more
+inline constexpr std::uint16_t kHeadComplete = 4;    // the bytes have the whole head of the request
+inline constexpr std::uint16_t kBodyComplete = 8;    // and its whole body
+inline constexpr std::uint16_t kMayBeAbandoned = 16;  // a peer that closes has gone (a UNIX socket)
 inline constexpr std::uint16_t kKnownFlags = 31;
 
 inline constexpr std::size_t kInlineLimit = 4096;

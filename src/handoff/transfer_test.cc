@@ -55,11 +55,16 @@ void set_descriptor_limit(rlim_t limit) {
   ::setrlimit(RLIMIT_NOFILE, &limits);
 }
 
+// The lowest free descriptor; -1 when there is none.
+int open_another() {
+  return ::fcntl(2, F_DUPFD_CLOEXEC, 0);
+}
+
 // Leaves room for `spare` more descriptors.
 void use_up_descriptors(int spare) {
   set_descriptor_limit(64);
   std::vector<int> fds;
-  for (int fd = ::dup(2); fd >= 0; fd = ::dup(2))
+  for (int fd = open_another(); fd >= 0; fd = open_another())
     fds.push_back(fd);
   for (int i = 0; i < spare; ++i) {
     ::close(fds.back());
@@ -155,7 +160,7 @@ TEST_F(TransferTest, FullQueueIsAnOutcomeAndLosesNothing) {
 }
 
 TEST_F(TransferTest, PacketLargerThanTheBufferIsAnOutcome) {
-  const std::vector<std::byte> packet(250 * 1024);
+  const std::vector<std::byte> packet(std::size_t{250} * 1024);
   const int fd = connection_.first.get();
   EXPECT_EQ(send_packet(out_.get(), packet, {&fd, 1}), SendOutcome::TooLarge);
 }
@@ -222,7 +227,7 @@ TEST_F(TransferTest, NoDescriptorForTheReceiverIsAnOutcome) {
                 if (receive(in, buffer).outcome != ReceiveOutcome::NoDescriptors) return 1;
                 // What came of it was closed again.
                 for (int i = 0; i < spare; ++i) {
-                  if (::dup(2) < 0) return 2;
+                  if (open_another() < 0) return 2;
                 }
                 return 0;
               }),
@@ -274,12 +279,12 @@ TEST_F(TransferTest, RefusesMoreDescriptorsThanAnyMessageHas) {
   std::array<int, kCount> fds{};
   fds.fill(connection_.first.get());
   std::memcpy(CMSG_DATA(part), fds.data(), sizeof fds);
-  const int before = ::dup(2);
+  const int before = open_another();
   ASSERT_EQ(::sendmsg(out_.get(), &header, 0), static_cast<ssize_t>(good.size()));
   const Incoming incoming = receive(in_.get(), buffer_);
   EXPECT_EQ(incoming.outcome, ReceiveOutcome::Malformed);
   EXPECT_THAT(std::string(incoming.reason), HasSubstr("too many"));
-  const int after = ::dup(2);
+  const int after = open_another();
   EXPECT_EQ(after, before + 1);  // all that came was closed
   ::close(before);
   ::close(after);

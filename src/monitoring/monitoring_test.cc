@@ -1,6 +1,5 @@
 #include "monitoring/monitoring.h"
 
-#include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -8,6 +7,7 @@
 
 #include <array>
 #include <chrono>
+#include <csignal>
 #include <string>
 #include <utility>
 
@@ -55,7 +55,7 @@ class MonitoringTest : public ::testing::Test {
     const os::Fd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     EXPECT_EQ(::connect(client.get(), generic(), length_), 0);
     std::string text;
-    std::array<char, 4096> bytes;
+    std::array<char, 4096> bytes{};
     for (;;) {
       const ssize_t count = ::read(client.get(), bytes.data(), bytes.size());
       if (count <= 0) return count == 0 ? text : text + "!";
@@ -63,7 +63,7 @@ class MonitoringTest : public ::testing::Test {
     }
   }
 
-  int end() {
+  [[nodiscard]] int end() const {
     int status = -1;
     EXPECT_EQ(::waitpid(process_, &status, 0), process_);
     return status;

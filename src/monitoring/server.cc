@@ -126,7 +126,7 @@ bool Server::send(Client& client) {
 }
 
 bool Server::discard_input(Client& client) {
-  std::array<char, 16384> bytes;
+  std::array<char, 4096> bytes{};
   const ssize_t count = ::recv(client.socket.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
   if (count < 0) return errno == EAGAIN || errno == EINTR;
   if (count == 0) client.input_ended = true;

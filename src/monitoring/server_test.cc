@@ -70,7 +70,7 @@ class ServerTest : public ::testing::Test {
   // What has come so far; "…" at the end when there may be more, "!" after an error.
   static std::string read(const os::Fd& client) {
     std::string text;
-    std::array<char, 65536> bytes;
+    std::array<char, 65536> bytes{};
     for (;;) {
       const ssize_t count = ::recv(client.get(), bytes.data(), bytes.size(), 0);
       if (count == 0) return text;

@@ -81,7 +81,7 @@ struct alignas(kCacheLine) Slot {
 
 static_assert(sizeof(Slot) == 10 * kCacheLine);
 static_assert(kEvents <= 8);
-static_assert(kMethodLimit <= 2 * 8 && kUriLimit <= 32 * 8 && kRequestIdLimit <= 16 * 8);
+static_assert(kMethodLimit <= 16 && kUriLimit <= 256 && kRequestIdLimit <= 128);
 
 // At the start of the object area. Offsets count from there.
 struct alignas(kCacheLine) AreaHeader {

@@ -249,8 +249,8 @@ SlotSnapshot Scoreboard::retire(SlotIndex index) {
   return last;
 }
 
-OwnSlot::OwnSlot(const Scoreboard& board, SlotIndex slot)
-    : index_(slot), slot_(&board.slot_at(slot)) {}
+OwnSlot::OwnSlot(const Scoreboard& board, SlotIndex index)
+    : index_(index), slot_(&board.slot_at(index)) {}
 
 void OwnSlot::become_idle() {
   slot_->status.store(0, kRelaxed);

@@ -126,14 +126,14 @@ class Scoreboard {
   void assign_number(SlotIndex slot);
   // After reaping its owner (or when it was never made): what it did last; the slot is free afterwards, and its number
   // nobody's, unless a newer worker has that.
-  SlotSnapshot retire(SlotIndex slot);
+  SlotSnapshot retire(SlotIndex index);
 
  private:
   friend class OwnSlot;
 
   [[nodiscard]] Slot& slot_at(SlotIndex slot) const;
   [[nodiscard]] std::atomic<std::uint32_t>& number_at(std::uint32_t number) const;
-  [[nodiscard]] SlotSnapshot read(SlotIndex slot) const;
+  [[nodiscard]] SlotSnapshot read(SlotIndex index) const;
 
   Layout layout_;
   std::byte* base_;
@@ -143,7 +143,7 @@ class Scoreboard {
 // What a process writes about itself. One object in one process per slot.
 class OwnSlot {
  public:
-  OwnSlot(const Scoreboard& board, SlotIndex slot);
+  OwnSlot(const Scoreboard& board, SlotIndex index);
 
   [[nodiscard]] SlotIndex index() const { return index_; }
 

@@ -50,7 +50,10 @@ struct Record {
             .held = static_cast<std::uint32_t>(bits)};
   }
 
-  [[nodiscard]] std::uint64_t bits() const { return std::uint64_t{sequence} << 32 | held; }
+  [[nodiscard]] std::uint64_t bits() const {
+    // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): what is shifted has 64 bits
+    return std::uint64_t{sequence} << 32 | held;
+  }
 
   [[nodiscard]] Record after(Semaphore::Operation operation) const {
     Record next{.sequence = sequence + 1, .held = held};

@@ -10,13 +10,14 @@
 
 namespace bladepsgi::supervise {
 
-void PrintTo(const StopActions& actions, std::ostream* out) {
-  *out << (actions.drain_workers ? "drain-workers " : "")
-       << (actions.terminate_auxiliaries ? "terminate-auxiliaries " : "")
-       << (actions.kill_auxiliaries ? "kill-auxiliaries " : "")
-       << (actions.kill_others ? "kill-others " : "")
-       << (actions.kill_everything ? "kill-everything " : "");
-  if (actions.finish) *out << "finish " << *actions.finish;
+std::ostream& operator<<(std::ostream& out, const StopActions& actions) {
+  out << (actions.drain_workers ? "drain-workers " : "")
+      << (actions.terminate_auxiliaries ? "terminate-auxiliaries " : "")
+      << (actions.kill_auxiliaries ? "kill-auxiliaries " : "")
+      << (actions.kill_others ? "kill-others " : "")
+      << (actions.kill_everything ? "kill-everything " : "");
+  if (actions.finish) out << "finish " << *actions.finish;
+  return out;
 }
 
 namespace {

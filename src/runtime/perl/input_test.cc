@@ -201,9 +201,9 @@ TEST(Input, SeeksWhenBuffered) {
       " [200, [], [getc($in), tell $in]] }");
   EXPECT_EQ(far.play(upload(std::string(199999, 'x') + "y", Mode::Buffered, 70000)).body,
             "y200000");
-  // Back to where a large read passed the window by.
+  // Back to where a large read passed the window by: the first fills it, the second ends beyond it.
   Server past(
-      "sub { my $in = $_[0]{'psgi.input'}; read $in, my $b, 10; read $in, $b, 300000; seek $in, "
+      "sub { my $in = $_[0]{'psgi.input'}; read $in, my $b, 10; read $in, $b, 135526; seek $in, "
       "-5, 1;"
       " [200, [], [getc($in), tell $in]] }");
   std::string body;
@@ -211,7 +211,7 @@ TEST(Input, SeeksWhenBuffered) {
     body += static_cast<char>('a' + index / 7 % 26);
   }
   EXPECT_EQ(past.play(upload(body, Mode::Buffered, 70000)).body,
-            body[300005] + std::string("300006"));
+            body[135531] + std::string("135532"));
 }
 
 TEST(Input, DoesNotSeekWhenStreamed) {

@@ -54,9 +54,9 @@ TEST(Response, TakesNumbersOverloadedAndTiedParts) {
 
 TEST(Response, DowngradesWhatIsBytesAndLeavesTheOriginalAlone) {
   Server server(R"(
-    my $text = "caf\xe9"; utf8::upgrade($text);
-    sub { my $env = shift; push @{ $env->{'psgix.cleanup.handlers'} }, sub { die "downgraded" unless utf8::is_utf8($text) };
-          [200, ['X-Name' => $text], [$text, "plain"]] })");
+    my $text = "caf\xe9"; utf8::upgrade($text); my @body = ($text, 'plain'); my @headers = ('X-Name' => $text);
+    sub { push @{ $_[0]{'psgix.cleanup.handlers'} }, sub { die 'downgraded' if grep { !utf8::is_utf8($_) } $body[0], $headers[1] };
+          [200, \@headers, \@body] })");
   const Played played = server.play();
   EXPECT_EQ(played.body, "caf\xe9plain");
   EXPECT_THAT(played.headers, ElementsAre(Pair("X-Name", "caf\xe9")));
@@ -273,7 +273,7 @@ const Mistake kMistakes[] = {
      "chunk 2 of the body has the wide character U+2603 at position 3; encode it, e.g. with "
      "Encode::encode"},
     {"WideHeader", "sub { [200, ['X' => \"\\x{263a}\"], []] }",
-     "the value of a header has the wide character U+263A"},
+     "the value of header X has the wide character U+263A"},
     {"Newline", "sub { [200, ['X-Y' => \"a\\nSet-Cookie: b\"], []] }",
      "the value of header X-Y has a CR, LF or NUL: 'a\\n"},
     {"Return", "sub { [200, ['X-Y' => \"a\\r\"], []] }", "has a CR, LF or NUL"},
@@ -288,7 +288,7 @@ const Mistake kMistakes[] = {
     {"HeaderHash", "sub { [200, { A => 1 }, []] }",
      "the headers are a HASH reference, must be an array reference"},
     {"HeaderValueReference", "sub { [200, [A => [1]], []] }",
-     "the value of a header is an ARRAY reference"},
+     "the value of header A is an ARRAY reference"},
     {"StatusText", "sub { ['200 OK', [], []] }",
      "the status is '200 OK', must be a whole number from 100 to 999"},
     {"StatusUndef", "sub { [undef, [], []] }", "the status is undef"},

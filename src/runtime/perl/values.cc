@@ -85,17 +85,19 @@ bool is_plain(SV* value) {
 }
 
 SV* as_byte_string(pTHX_ SV* value, WideCharacter* wide) {
+  bool is_ours = false;
   if (!is_plain(value)) {
     SV* copy = newSVpvs_flags("", SVs_TEMP);
     sv_copypv(copy, value);  // get magic and overloading included
     value = copy;
+    is_ours = true;
   }
   if (!SvUTF8(value)) {
     return value;
   }
-  if (!SvTEMP(value)) {
-    value = sv_2mortal(
-        newSVsv_nomg(value));  // how the application stores its string is not ours to change
+  if (!is_ours) {
+    // How the application stores its string is not ours to change.
+    value = sv_2mortal(newSVsv_nomg(value));
   }
   if (sv_utf8_downgrade(value, TRUE)) {
     return value;
