@@ -36,7 +36,7 @@ subtest 'the classic form: four arguments' => sub {
     is $server->stop, 'exit 0', 'stops';
     ok !-e $server->socket,     'the FastCGI socket is removed at exit';
     ok !-e $server->stats_path, 'the statistics socket is removed at exit';
-    like $server->log, qr/ready: 3 workers, application loaded in \d+\.\d s/, 'the one line that says that it is up';
+    log_like $server, qr/ready: 3 workers, application loaded in \d+\.\d s/, 'the one line that says that it is up';
 };
 
 subtest 'relative paths are relative to the working directory' => sub {
@@ -319,7 +319,7 @@ PERL
 };
 
 subtest 'an auxiliary process named like a role' => sub {
-    for my $word (qw(overseer monitoring zygote lobby), 'worker 0') {
+    for my $word (qw(overseer monitoring zygote lobby worker), 'worker 0') {
         my $server = BladePSGI::Test->start(
             workers => 1,
             loader  => <<"PERL",
@@ -331,7 +331,7 @@ sub {
 };
 PERL
         );
-        like $server->log, qr/ WARNING: .*\Q$word\E/, "$word: a WARNING";
+        log_like $server, qr/ WARNING: .*\Q$word\E/, "$word: a WARNING";
         is $server->get('/')->{body}, 'ok', "$word: it runs all the same";
         is $server->stop, 'exit 0', 'stops';
     }

@@ -56,7 +56,8 @@ sub mapped { my ($pid, $what) = @_; return read_text("/proc/$pid/maps") =~ $what
 
 sub marks_of_end {
     my ($server) = @_;
-    return sort { $a <=> $b } map { m{mark-end-(\d+)\z} ? $1 : () } glob $server->folder . '/mark-end-*';
+    my @pids = map { m{mark-end-(\d+)\z} ? $1 : () } glob $server->folder . '/mark-end-*';
+    return @pids;
 }
 
 subtest 'which processes there are' => sub {
@@ -296,7 +297,7 @@ for my $role ('worker 1', 'heart', 'monitoring') {
         my $pid = $server->pid_of($role);
         kill KILL => $pid;
         is $server->wait_exit(10), 'exit 1', 'every process ends and the overseer exits 1';
-        like $server->log, qr/\b$pid\b.*signal 9/, 'the reason is logged';
+        log_like $server, qr/\b$pid\b.*signal 9/, 'the reason is logged';
         is_deeply [ $server->survivors ], [], 'nothing is left';
         ok !-e $server->socket && !-e $server->stats_path, 'the sockets are removed';
     };
@@ -321,8 +322,8 @@ PERL
     subtest "an auxiliary process that $what" => sub {
         my $server = BladePSGI::Test->start(loader => $loader, workers => 1);
         ok wait_for { $server->stats->{atomic}{runs} >= 2 }, 'it is started again';
-        like $server->log, qr/ (?:WARNING|ERROR): .*short.*/, 'and logged as an error';
-        like $server->log, $pattern, 'with its reason';
+        log_like $server, qr/ (?:WARNING|ERROR): .*short.*/, 'and logged as an error';
+        log_like $server, $pattern, 'with its reason';
         like $server->get('/')->{body}, qr/\A\d+\z/, 'requests are answered meanwhile';
         is $server->stop, 'exit 0', 'stops';
     };
@@ -423,7 +424,7 @@ PERL
     $_->send(request_bytes()) for @connections;
     my %pids = map { $_->read_response->{body} => 1 } @connections;
     cmp_ok scalar(keys %pids), '>', 1, 'several workers wrote';
-    ok $server->wait_log(qr/(?:unfinished line.*){40}/s), 'every request wrote its lines';
+    ok wait_for { (() = $server->log =~ /unfinished line/g) == 40 }, 'every request wrote its lines';
     is $server->stop, 'exit 0', 'stops';
     my @lines = split /\n/, $server->log;
     my $form = qr/\A\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} (?:LOG|WARNING|ERROR|FATAL|PANIC):  (?:[\w ]+\[\d+\]: )?\S/;
@@ -432,17 +433,17 @@ PERL
     my @long = grep { /begin/ } @lines;
     is scalar(@long), 40, 'every long line is there';
     my @mixed = grep {
-        my ($pid) = /worker \d+\[(\d+)\]: begin/;
+        my ($pid) = /worker\[(\d+)\]: begin/;
         !$pid || !/: begin$pid (\w)\1{8999} end$pid\z/;
     } @long;
     is_deeply [ map { length } @mixed ], [], 'lines of several processes never mix, and are not cut, however long';
     for my $pid (sort keys %pids) {
-        like $server->log, qr/worker \d+\[$pid\]: to stdout $pid$/m,       "output to STDOUT goes to the log ($pid)";
-        like $server->log, qr/worker \d+\[$pid\]: by warn $pid at /m,      "warn goes to the log ($pid)";
-        like $server->log, qr/worker \d+\[$pid\]: by psgi\.errors $pid$/m, "psgi.errors goes to the log ($pid)";
-        like $server->log, qr/worker \d+\[$pid\]: unfinished line $pid$/m, "a line written in pieces is one line ($pid)";
+        log_like $server, qr/worker\[$pid\]: to stdout $pid$/m,       "output to STDOUT goes to the log ($pid)";
+        log_like $server, qr/worker\[$pid\]: by warn $pid at /m,      "warn goes to the log ($pid)";
+        log_like $server, qr/worker\[$pid\]: by psgi\.errors $pid$/m, "psgi.errors goes to the log ($pid)";
+        log_like $server, qr/worker\[$pid\]: unfinished line $pid$/m, "a line written in pieces is one line ($pid)";
     }
-    like $server->log, qr/zygote\[\d+\]: a warning while loading$/m, 'output while loading too';
+    log_like $server, qr/zygote\[\d+\]: a warning while loading$/m, 'output while loading too';
     is $server->output, '', 'nothing on the standard output of the server';
 };
 
@@ -473,7 +474,7 @@ PERL
     $server->get('/kill');
     ok $server->wait_log(qr/signal 9/), 'a worker dies';
     is $server->stop, 'exit 0', 'stops';
-    like $server->log, qr/loaded in \d+\.\d s/, 'a point, not a comma';
+    log_like $server, qr/loaded in \d+\.\d s/, 'a point, not a comma';
     unlike $server->log, qr/\d,\d/, 'in every line';
     is scalar(grep { !/\A\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} / } split /\n/, $server->log), 0, 'times too';
 };

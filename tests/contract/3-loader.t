@@ -101,13 +101,13 @@ subtest 'a wrong or missing value is an error at start-up that says what was ret
         my ($name, $text, $pattern) = @$case;
         my $server = BladePSGI::Test->start(loader => $text, ready => 0, workers => 1);
         is $server->wait_exit(10), 'exit 3', "$name: exit code";
-        like $server->log, $pattern, "$name: the message says it";
+        log_like $server, $pattern, "$name: the message says it";
         ok !-e $server->socket, "$name: no socket is left";
         is_deeply [ $server->survivors ], [], "$name: nothing is left";
     }
     my $server = BladePSGI::Test->start(options => ['--loader=No::Such::Loader'], ready => 0, workers => 1);
     is $server->wait_exit(10), 'exit 3', 'no such module: exit code';
-    like $server->log, qr{No/Such/Loader\.pm}, 'no such module: it is named';
+    log_like $server, qr{No/Such/Loader\.pm}, 'no such module: it is named';
 };
 
 subtest 'without --loader: as Plack::Util::load_psgi' => sub {
@@ -140,7 +140,7 @@ PERL
         my ($name, $text, $pattern) = @$case;
         $server = BladePSGI::Test->start(app => $text, ready => 0, workers => 1);
         is $server->wait_exit(10), 'exit 3', "$name is not callable: an error at start";
-        like $server->log, $pattern, "$name: the message says what it is";
+        log_like $server, $pattern, "$name: the message says what it is";
     }
 };
 
@@ -174,11 +174,9 @@ PERL
     is ask($server, '$context->psgi_application_path'),   "ok $path",       'psgi_application_path in a worker';
     is ask($server, '$context->psgi_application_loader'), 'ok My::Loader',  'psgi_application_loader in a worker';
     is ask($server, '$context->is_worker ? 1 : 0'),       'ok 1',           'is_worker in a worker';
-    my $socket = $server->socket;
-    is ask($server, <<'PERL'), "ok 1 $socket", 'fastcgi_listen_sockfd: the listening descriptor';
+    is ask($server, <<'PERL'), 'ok 1 1', 'fastcgi_listen_sockfd: the listening descriptor';
         use Socket; open my $s, '+<&=', $context->fastcgi_listen_sockfd or die $!;
-        my @r = (unpack('i', getsockopt $s, SOL_SOCKET, SO_ACCEPTCONN), (unpack_sockaddr_un(getsockname $s))[0]);
-        $main::keep = $s; @r
+        $main::keep = $s; (unpack('i', getsockopt $s, SOL_SOCKET, SO_ACCEPTCONN), sockaddr_family(getsockname $s))
 PERL
     is $server->wait_mark('aux'), "1|BPSGI::Context|0|$path|1", 'an auxiliary process: its argument, and what it sees';
     ok $server->pid_of('aux one'), 'its title';
@@ -358,10 +356,14 @@ subtest 'many objects, objects made after loading' => sub {
     my %pids;
     like ask($server, '$main::late = $context->new_atomic_int64("late", 41); $main::late->incr; $main::late->load'),
         qr/\Aok 4\d\z/, 'an object can be made in a worker';
+    my $code = <<'PERL';
+        $main::late ||= $context->new_atomic_int64("late", 41); $main::late->incr;
+        select undef, undef, undef, 0.05; "$$ " . $main::late->load
+PERL
     ok wait_for {
-        my $text = ask($server, '$main::late ||= $context->new_atomic_int64("late", 41); $main::late->incr; "$$ " . $main::late->load');
-        my ($pid, $value) = $text =~ /ok (\d+) (\d+)/ or return 0;
-        $pids{$pid} = $value;
+        my @both = map { $server->connect } 1, 2;
+        $_->send(request_bytes(method => 'POST', body => $code)) for @both;
+        $_->read_response->{body} =~ /ok (\d+) (\d+)/ and $pids{$1} = $2 for @both;
         keys %pids == 2;
     }, 'and in another one, by the same name';
     cmp_ok $server->stats->{atomic}{late}, '>=', 43, 'where it is the same object';
@@ -443,7 +445,7 @@ PERL
     ok wait_for { $server->stats->{atomic}{runs} == 1 }, 'it holds the lock';
     kill KILL => $server->pid_of('holder');
     ok wait_for { $server->stats->{atomic}{runs} == 2 }, 'its replacement gets it';
-    like $server->log, qr/WARNING: .*(?:lock.*holder|holder.*lock)/, 'with a WARNING';
+    log_like $server, qr/WARNING: .*(?:lock.*holder|holder.*lock)/, 'with a WARNING';
     is $server->stop, 'exit 0', 'stops';
 };
 

@@ -91,12 +91,12 @@ PERL
     $other->wait_ready;
     if ($other->is_running) {
         is $other->get('/')->{body}, 'http', 'the values are those of the server';
-        like $other->log, qr/WARNING: .*psgi\./, 'and a WARNING says so';
+        log_like $other, qr/WARNING: .*psgi\./, 'and a WARNING says so';
         is $other->stop, 'exit 0', 'stops';
     }
     else {
         is $other->wait_exit, 'exit 3', 'an error at start';
-        like $other->log, qr/psgi\.(?:run_once|url_scheme)/, 'that names the key';
+        log_like $other, qr/psgi\.(?:run_once|url_scheme)/, 'that names the key';
     }
 };
 
@@ -121,7 +121,7 @@ subtest 'parameters that web servers send and PSGI does not want' => sub {
 subtest 'psgi.errors' => sub {
     my $answer = $server->get('/errors');
     is $answer->{stderr}, '', 'does not go to the FastCGI stderr stream';
-    ok $server->wait_log(qr/ worker 0\[\d+\]: said to psgi\.errors$/m), 'but to the log of the server';
+    ok $server->wait_log(qr/ worker\[\d+\]: said to psgi\.errors$/m), 'but to the log of the server';
     my $other = BladePSGI::Test->start(workers => 1, loader => $loader, options => ['--errors=fastcgi']);
     $answer = $other->get('/errors');
     is $answer->{stderr}, "said to psgi.errors\n", 'an option can change that';
@@ -166,7 +166,7 @@ subtest 'responses' => sub {
 subtest 'output to STDOUT goes to the log' => sub {
     my $other = BladePSGI::Test->start(workers => 1, app => 'sub { print "printed\n"; [200, [], ["body"]] }');
     is $other->get('/')->{body}, 'body', 'and not to the client';
-    ok $other->wait_log(qr/ worker 0\[\d+\]: printed$/m), 'it is in the log';
+    ok $other->wait_log(qr/ worker\[\d+\]: printed$/m), 'it is in the log';
     is $other->stop, 'exit 0', 'stops';
 };
 

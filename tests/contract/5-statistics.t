@@ -104,6 +104,21 @@ ok wait_for { $server->stats->{requests} == 5 }, 'requests are counted';
 
 is $server->stop, 'exit 0', 'stops';
 
+subtest 'the start time is taken when loading is done' => sub {
+    my $server = BladePSGI::Test->start(
+        workers => 1,
+        ready   => 0,
+        app     => BladePSGI::Test->gate_code . 'mark("loading"); gate("load"); sub { [200, [], ["ok"]] }',
+    );
+    ok $server->wait_mark('loading'), 'it is loading';
+    my $began = time;
+    ok wait_for { time > $began + 1 }, 'for a while';
+    $server->open_gate('load');
+    ok $server->wait_ready, 'then it is ready';
+    cmp_ok $server->stats->{start}, '>', $began, 'the start time is a later one';
+    is $server->stop, 'exit 0', 'stops';
+};
+
 subtest 'a large text reaches slow clients whole, and delays nobody' => sub {
     my $server = BladePSGI::Test->start(
         workers => 300,

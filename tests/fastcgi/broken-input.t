@@ -97,9 +97,9 @@ subtest 'parameters over the limit' => sub {
     my %many = map { ("HTTP_X$_" => $_) } 1 .. 5000;
     is $server->get('/env', env => \%many)->{status}, 431, 'more than 4096 names: 431';
     others_are_served('names');
-    is $server->get('/env', env => { HTTP_X => 'v' x 900_000 })->{status}, 200, 'below a mebibyte: served';
+    is $server->get('/x', env => { HTTP_X => 'v' x 900_000 })->{status}, 200, 'below a mebibyte: served';
     my %some = map { ("HTTP_X$_" => $_) } 1 .. 4000;
-    is $server->get('/env', env => \%some)->{status}, 200, '4000 names: served';
+    is $server->get('/x', env => \%some)->{status}, 200, '4000 names: served';
     my $c = $server->connect;
     my $sent = $c->send(begin(1) . join '', map { record(FCGI_PARAMS, 1, 'x' x 65535) } 1 .. 1000);
     ok !$sent || $c->closes(10), 'sixty megabytes: closed beyond four times the limit';
@@ -131,6 +131,23 @@ subtest 'body over --max-body' => sub {
     my $answer = $c->read_response;
     ok $answer->{status} == 413 || $answer->{body} =~ /error/, 'not announced: 413, or an error where it is read';
     is $small->get('/x')->{status}, 200, 'the next one is served';
+    is $small->stop, 'exit 0', 'stops';
+};
+
+subtest '--drain-limit' => sub {
+    my $small = BladePSGI::Test->start(
+        app_file => "$FindBin::Bin/../apps/echo.psgi",
+        workers  => 1,
+        options  => ['--drain-limit=200000'],
+    );
+    my $c = $small->connect;
+    is $c->request(uri => '/unread', method => 'POST', body => 'x' x 150_000, keep => 1)->{body}, 'unread', 'within the limit';
+    is $c->request(uri => '/unread', keep => 1)->{body}, 'unread', 'the connection is kept';
+    my $answer = $c->request(uri => '/unread', method => 'POST', body => 'x' x 5_000_000, keep => 1);
+    is $answer->{body}, 'unread', 'beyond the limit: the response arrives';
+    ok $answer->{ended}, 'whole';
+    ok $c->closes(10), 'and the connection is closed';
+    is $small->get('/unread')->{body}, 'unread', 'the next one is served';
     is $small->stop, 'exit 0', 'stops';
 };
 

@@ -182,7 +182,7 @@ subtest 'FCGI.pm: wide characters' => sub {
     my $wide = BladePSGI::Test->start(workers => 1, app => 'sub { [200, ["Content-Length" => 3], ["\x{263a}\x{263a}\x{263a}"]] }');
     my $answer = $wide->get('/');
     is $answer->{status}, 500, '500 instead of bytes of a wrong length';
-    like $wide->log, qr/wide character/i, 'and the author is told';
+    log_like $wide, qr/wide character/i, 'and the author is told';
     is $wide->stop, 'exit 0', 'stops';
 };
 

@@ -186,6 +186,24 @@ subtest 'closing is an abort' => sub {
     is_deeply [ $server->worker_pids ], \@pids, 'the worker lives';
 };
 
+subtest 'a client that has gone before its turn' => sub {
+    my $one = BladePSGI::Test->start(app_file => "$FindBin::Bin/../apps/echo.psgi", workers => 1);
+    my $busy = $one->connect;
+    $busy->send(request_bytes(uri => '/block/shed'));
+    ok $one->wait_mark('shed'), 'the only worker is busy';
+    my @impatient = map { my $c = $one->connect; $c->send(request_bytes(uri => '/count')); $c } 1 .. 20;
+    my $patient = $one->connect;
+    $patient->send(request_bytes(uri => '/count'));
+    my $half_closed = $one->connect;
+    $half_closed->send(request_bytes(uri => '/count'))->shutdown_write;
+    $_->close for @impatient;
+    $one->open_gate('shed');
+    is $busy->read_response->{body}, 'blocked shed', 'the first is answered';
+    is $patient->read_response->{body}, 2, 'then the one that waits: the application was not called for those who had gone';
+    is $half_closed->read_response->{body}, 3, 'a half-close is no leaving';
+    is $one->stop, 'exit 0', 'stops';
+};
+
 subtest 'half-close after the last STDIN record' => sub {
     for my $keep (0, 1) {
         my $c = $server->connect;

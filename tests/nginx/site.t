@@ -66,12 +66,12 @@ for my $keep (qw(off on)) {
             is $head->{status}, 200, 'HEAD';
             is $nginx->get('/500')->{content}, 'on purpose', 'a 500 of the application';
             is $nginx->get('/die')->{status}, 500, 'an application that dies: 500';
-            like $server->log, qr/died/, 'and the reason is in the log';
+            log_like $server, qr/died/, 'and the reason is in the log';
 
-            my $half = $nginx->curl('/half_length');
-            isnt $half->{exit}, 'exit 0', 'a response that breaks off after its length was announced: curl sees it';
-            $half = $nginx->curl('/half');
-            isnt $half->{exit}, 'exit 0', 'one without Content-Length: curl sees it too';
+            my $half = $nginx->curl('--max-time', 20, '/half_length');
+            like $half->{exit}, qr{\Aexit (?:18|52|56)\z}, 'a response that breaks off after its length was announced: curl sees it';
+            $half = $nginx->curl('--max-time', 20, '/half');
+            like $half->{exit}, qr{\Aexit (?:18|52|56)\z}, 'one without Content-Length: curl sees it too';
             is $nginx->get('/length')->{content}, '12345', 'the next request is served';
         };
         subtest "kept connections: buffering $buffering" => sub {

@@ -14,7 +14,7 @@ sub fails {
     subtest $name => sub {
         my $server = BladePSGI::Test->start(app => $app, ready => 0, workers => 2);
         ok within(3, sub { is $server->wait_exit(10), 'exit 3', 'exit code 3' }), 'soon';
-        like $server->log, $_, "says: $_" for @patterns;
+        log_like $server, $_, "says: $_" for @patterns;
         unlike $server->log, qr/ready:/, 'and never that it is ready';
         ok !-e $server->socket && !-e $server->stats_path, 'no socket is left behind';
         is_deeply [ $server->survivors ], [], 'no process either';
@@ -37,7 +37,7 @@ fails('no application', "1;", qr/\b1\b/);
 subtest 'a file that is not there' => sub {
     my $server = BladePSGI::Test->start(app_file => '/nonexistent/app.psgi', ready => 0, workers => 1);
     is $server->wait_exit(10), 'exit 3', 'exit code 3';
-    like $server->log, qr{/nonexistent/app\.psgi.*No such file}s, 'named, with the reason';
+    log_like $server, qr{/nonexistent/app\.psgi.*No such file}s, 'named, with the reason';
 };
 
 subtest '--load-timeout' => sub {
@@ -48,7 +48,7 @@ subtest '--load-timeout' => sub {
         options => ['--load-timeout=1'],
     );
     is $server->wait_exit(15), 'exit 3', 'an application that hangs: exit code 3';
-    like $server->log, qr/load.*(?:time|1 ?s)/i, 'the log says why';
+    log_like $server, qr/load.*(?:time|1 ?s)/i, 'the log says why';
     is_deeply [ $server->survivors ], [], 'nothing is left';
     ok !-e $server->socket, 'no socket';
 };
@@ -77,8 +77,8 @@ our \$socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1:$port') or die "conn
 our \$thread = threads->create(sub { select undef, undef, undef, 3600 });
 sub { [200, [], ['ok']] };
 PERL
-    like $server->log, qr/ WARNING: .*socket.*127\.0\.0\.1:$port/, 'a socket opened before the fork, named';
-    like $server->log, qr/ WARNING: .*thread/, 'a thread';
+    log_like $server, qr/ WARNING: .*socket.*127\.0\.0\.1:$port/, 'a socket opened before the fork, named';
+    log_like $server, qr/ WARNING: .*thread/, 'a thread';
     is $server->get('/')->{body}, 'ok', 'it serves all the same';
     $server->stop;
 
@@ -89,17 +89,20 @@ use DBI;
 our $dbh = DBI->connect('dbi:Mem:', '', '', { RaiseError => 1 });
 sub { [200, [], ['ok']] };
 PERL
-        like $server->log, qr/ WARNING: .*DBI.*Mem/i, 'a DBI handle, named';
+        log_like $server, qr/ WARNING: .*DBI.*Mem/i, 'a DBI handle, named';
         is $server->stop, 'exit 0', 'stops';
     }
 
     my $somaxconn = read_text('/proc/sys/net/core/somaxconn') + 0;
-    $server = BladePSGI::Test->start(workers => 1, options => [ '--backlog=' . ($somaxconn * 2) ]);
-    like $server->log, qr/ WARNING: .*(?:somaxconn.*$somaxconn|$somaxconn.*somaxconn)/, 'a backlog that is cut by somaxconn';
-    is $server->stop, 'exit 0', 'stops';
+    SKIP: {
+        skip 'somaxconn is larger than any backlog', 1 if $somaxconn >= 65535;
+        $server = BladePSGI::Test->start(workers => 1, options => ['--backlog=65535']);
+        log_like $server, qr/ WARNING: .*(?:somaxconn.*$somaxconn|$somaxconn.*somaxconn)/, 'a backlog that is cut by somaxconn';
+        is $server->stop, 'exit 0', 'stops';
+    }
 
     $server = BladePSGI::Test->start(workers => 1);
-    if (as_root()) { like $server->log, qr/ WARNING: .*root/, 'running as root without a user' }
+    if (as_root()) { log_like $server, qr/ WARNING: .*root/, 'running as root without a user' }
     else           { unlike $server->log, qr/ WARNING: .*root/, 'not root: no warning of it' }
     unlike $server->log, qr/WARNING: .*(?:socket|thread|DBI)/, 'no warning without cause';
     is $server->stop, 'exit 0', 'stops';
@@ -121,7 +124,7 @@ PERL
     is $ids[7], "$gid $gid", 'with that group, and no other';
     like $ids[8], qr/CapPrm:\s+0+,CapEff:\s+0+/, 'and without privileges';
     unlike $server->log, qr/WARNING: .*root/, 'no warning of root';
-    is +(stat $server->socket)[4], 0, 'the socket belongs to root still' if -S $server->socket;
+    is_deeply [ (stat $server->socket)[ 4, 5 ] ], [ $uid, $gid ], 'the socket belongs to that user';
     my $worker = $server->pid_of('worker 0');
     kill KILL => $worker;
     ok $server->pid_of('worker 0', $worker), 'a worker that is made later';
@@ -136,7 +139,7 @@ PERL
     is $server->stop, 'exit 0', 'stops';
     $server = BladePSGI::Test->start(ready => 0, workers => 1, options => ['--user=no-such-user-here']);
     isnt $server->wait_exit, 'exit 0', 'a user that does not exist is an error';
-    like $server->log, qr/no-such-user-here/, 'that names it';
+    log_like $server, qr/no-such-user-here/, 'that names it';
     ok !-e $server->socket, 'nothing is created';
 };
 

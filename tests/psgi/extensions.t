@@ -95,14 +95,17 @@ subtest 'psgix.cleanup' => sub {
         ok !-e $server->folder . '/mark-cleaned', 'and runs still';
         $server->open_gate('cleanup');
         ok $server->wait_mark('cleaned'), 'to its end';
-        like(($keep ? $c : $server)->request(uri => '/next')->{body}, qr/\A\d+ /, 'the next request is served');
+        # A kept connection may have been handed back before the handlers ran; then it is closed, without a byte.
+        my $next = $keep ? eval { $c->request(uri => '/next') } : undef;
+        $next = $server->get('/next') unless $next && length $next->{stdout};
+        like $next->{body}, qr/\A\d+ /, 'the next request is served';
         unlink map { $server->folder . "/$_" } qw(mark-cleanup mark-cleaned gate-cleanup);
     }
     $server->get('/order');
     is $server->get('/order_was')->{body},
         'written,first,second,dies,after the one that died,pushed during cleanup,destroyed env',
         'order: response, handlers (also those pushed meanwhile, also after one that died), then the environment goes';
-    like $server->log, qr/ (?:ERROR|WARNING): .*in cleanup/, 'what a handler died of is logged';
+    log_like $server, qr/ (?:ERROR|WARNING): .*in cleanup/, 'what a handler died of is logged';
     $server->get('/replaced');
     is $server->get('/order_was')->{body}, 'replaced', 'the array may be replaced';
     is $server->get('/about')->{body}, '1,ARRAY,0,1,unset,CODE,no io', 'a fresh array for each request';
@@ -136,10 +139,10 @@ subtest 'psgix.logger' => sub {
     my %severity = (debug => 'LOG', info => 'LOG', warn => 'WARNING', error => 'ERROR', fatal => '(?:FATAL|ERROR)');
     for my $level (sort keys %severity) {
         is $server->get("/log/$level")->{body}, 'logged', $level;
-        like $server->log, qr/ $severity{$level}:  worker 0\[\d+\]: .*a message of level $level$/m, "$level: in the log";
+        log_like $server, qr/ $severity{$level}:  worker\[\d+\]: .*a message of level $level$/m, "$level: in the log";
     }
     $server->get('/log_lines');
-    like $server->log, qr/: first line/, 'a message of several lines';
+    log_like $server, qr/: first line/, 'a message of several lines';
     unlike $server->log, qr/^2026-01-01 00:00:00\.000 PANIC/m, 'cannot forge a line of the log';
     ok $server->get('/log_wrong')->{status}, 'wrong arguments do not end the worker';
 };
@@ -149,9 +152,9 @@ subtest 'request id' => sub {
     like $id, qr/\A[\x21-\x7e]{8,128}\z/, 'made when the web server sends none';
     isnt $server->get('/id')->{body}, $id, 'another one for each request';
     is $server->get('/id', env => { HTTP_X_REQUEST_ID => 'from-nginx-0815' })->{body}, 'from-nginx-0815', 'that of the front end';
-    like $server->log, qr/^.*from-nginx-0815.*logged with an id$/m, 'in lines of psgix.logger';
+    log_like $server, qr/^.*from-nginx-0815.*logged with an id$/m, 'in lines of psgix.logger';
     $server->get('/die', env => { HTTP_X_REQUEST_ID => 'dying-4711' });
-    like $server->log, qr/^.* ERROR: .*dying-4711.*$/m, 'in lines about the request';
+    log_like $server, qr/^.* ERROR: .*dying-4711.*$/m, 'in lines about the request';
     for my $bad ("two\nlines", "esc\e[31m", 'x' x 200, "nul\0", '', "caf\xe9") {
         my $got = $server->get('/id', env => { HTTP_X_REQUEST_ID => $bad })->{body};
         like $got, qr/\A[\x20-\x7e]{1,128}\z/, 'printable ASCII of at most 128 bytes, whatever was sent';

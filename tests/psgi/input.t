@@ -76,7 +76,6 @@ sub {
     my ($env) = @_;
     my ($way) = $env->{PATH_INFO} =~ m{\A/(\w+)};
     my $answer = eval { $ways{$way}->($env->{'psgi.input'}, $env) } // "died $@";
-    my ($files) = scalar grep { (readlink $_ // '') =~ m{\(deleted\)|/bladepsgi[^/]*spool} } glob '/proc/self/fd/*';
     return [200, ['X-Buffered' => $env->{'psgix.input.buffered'} ? 1 : 0, 'X-Length' => $env->{CONTENT_LENGTH} // 'none'], [$answer]];
 };
 PERL
@@ -110,6 +109,8 @@ for my $mode (qw(auto stream spool)) {
                 my $body = $bodies{$name};
                 my %o = $length eq 'with' ? () : (length => undef);
                 for my $way (@reading) {
+                    # Plack::Request->content reads CONTENT_LENGTH bytes, so none when there is none.
+                    next if $way eq 'content' && $length eq 'without' && ($mode eq 'stream' || $mode eq 'auto' && length $body > 65536);
                     my $answer = send_body($server, $way, $body, %o, chunk => 8000);
                     is md5_hex($answer->{body}), md5_hex($body), "$name body $length CONTENT_LENGTH by $way"
                         or diag length($answer->{body}), ': ', substr $answer->{body}, 0, 200;

@@ -86,7 +86,7 @@ subtest 'programs that the application starts' => sub {
     my $server = BladePSGI::Test->start(workers => 1, app => <<'PERL');
 sub { my ($env) = @_;
     return [200, [], [join ' ', map { (readlink $_ // '') =~ s/\d{3,}/N/gr } sort glob '/proc/self/fd/*']] if $env->{PATH_INFO} eq '/own';
-    my $out = $env->{PATH_INFO} eq '/fds' ? qx(ls -l /proc/self/fd) : $env->{PATH_INFO} eq '/system' ? system('exit 3') >> 8
+    my $out = $env->{PATH_INFO} eq '/fds' ? qx(ls -l /proc/self/fd) : $env->{PATH_INFO} eq '/system' ? system('exit 3;') >> 8
         : $env->{PATH_INFO} eq '/wait' ? do { my $pid = fork // die; if (!$pid) { require POSIX; POSIX::_exit(9) } waitpid $pid, 0; $? >> 8 } : qx(echo hello);
     [200, [], [$out]] };
 PERL

@@ -27,7 +27,7 @@ use Time::HiRes ();
 use BladePSGI::Test::FastCGI;
 
 our @EXPORT = qw(wait_for bladepsgi_binary read_text write_text run_to_end as_root is_long is_sanitized free_port processes_in
-    process_title within exit_of);
+    process_title within exit_of log_like);
 
 # Machines are slow, sanitizers slower: every deadline is multiplied by this.
 our $PATIENCE = $ENV{BLADEPSGI_TEST_PATIENCE} || ($ENV{ASAN_OPTIONS} ? 4 : 1);
@@ -35,6 +35,9 @@ our $PATIENCE = $ENV{BLADEPSGI_TEST_PATIENCE} || ($ENV{ASAN_OPTIONS} ? 4 : 1);
 my $ROOT = Cwd::abs_path(__FILE__ =~ s{[^/]+\z}{}r . '../../..');
 my @started;    # servers that this process started, weakly owned by the tests
 my $owner = $$;
+
+# A test that is interrupted cleans up as well.
+$SIG{$_} = sub { exit 1 } for qw(HUP INT TERM);
 
 sub project_root { return $ROOT }
 
@@ -105,6 +108,13 @@ sub exit_of {
     return WIFSIGNALED($status) ? 'signal ' . WTERMSIG($status) : 'exit ' . WEXITSTATUS($status);
 }
 
+# In a child, before exec: it shall not outlive a test that is killed (prctl PR_SET_PDEATHSIG).
+sub die_with_the_test {
+    my ($number) = map { $_->{(POSIX::uname())[4]} } { x86_64 => 157, aarch64 => 167, riscv64 => 167 };
+    syscall $number, 1, POSIX::SIGKILL(), 0, 0, 0 if $number;
+    return;
+}
+
 # Runs a program to its end: { exit => "exit 0", out => …, err => … }. Killed when it takes longer than `seconds`.
 sub run_to_end {
     my ($command, %o) = @_;
@@ -120,6 +130,7 @@ sub run_to_end {
         local %ENV = (%ENV, %{ $o{env} || {} });
         delete @ENV{ grep { !defined $ENV{$_} } keys %ENV };
         setpgrp 0, 0;
+        die_with_the_test();
         { no warnings 'exec'; exec { $command->[0] } @$command; }
         POSIX::_exit(127);
     }
@@ -211,6 +222,7 @@ sub launch {
     die "fork: $!" unless defined $pid;
     if (!$pid) {
         setpgrp 0, 0;
+        die_with_the_test();
         chdir $self->{folder} or POSIX::_exit(126);
         open STDIN, '<', '/dev/null';
         if ($writer) {
@@ -323,6 +335,14 @@ sub survivors {
     return map { "$_ (" . process_title($_) . ')' } @left;
 }
 
+# like, on the log: what the server writes comes a moment after what it does.
+sub log_like {
+    my ($server, $pattern, $name) = @_;
+    $server->wait_log($pattern, 5);
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return like($server->log, $pattern, $name);
+}
+
 sub connect {
     my ($self, %o) = @_;
     return BladePSGI::Test::FastCGI->connect($self->{socket}, %o);
@@ -383,6 +403,7 @@ sub open_gate {
 # that both are files in the working directory, and that waiting is a select of 10 ms with a limit.
 sub gate_code {
     return <<'PERL';
+package main;
 sub gate {
     my ($name) = @_;
     for (1 .. 6000) {
@@ -405,7 +426,8 @@ PERL
 sub wait_mark {
     my ($self, $name, $seconds) = @_;
     my $path = "$self->{folder}/mark-$name";
-    return wait_for { -e $path } $seconds ? read_text($path) : undef;
+    my $there = wait_for { -e $path } $seconds;
+    return $there ? read_text($path) : undef;
 }
 
 sub remove_mark {

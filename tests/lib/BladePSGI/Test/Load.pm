@@ -33,6 +33,7 @@ sub start {
         my $pid = fork;
         die "fork: $!" unless defined $pid;
         if (!$pid) {
+            $SIG{$_} = 'DEFAULT' for qw(HUP INT TERM);
             close $control_w;
             close $result_r;
             close $_->{control} for @{ $self->{clients} };
@@ -77,7 +78,7 @@ sub _client {
             $error = $@;
         }
         if (!$answer) { push @{ $result{failures} }, "$path: $error" }
-        elsif (!$answer->{ended}) { push @{ $result{failures} }, "$path: not answered completely: '$answer->{stdout}'" }
+        elsif (!$answer->{ended}) { push @{ $result{failures} }, "$path (retry): not answered completely: '$answer->{stdout}'" }
         elsif (index($answer->{body}, $path) < 0) { push @{ $result{failures} }, "$path: answered with '$answer->{body}'" }
         else { $result{ok}++ }
         if (!$o{keep} || !$answer || !$answer->{ended} || $answer->{eof}) {

@@ -85,6 +85,7 @@ sub launch {
     my $pid = fork;
     die "fork: $!" unless defined $pid;
     if (!$pid) {
+        BladePSGI::Test::die_with_the_test();
         open STDIN, '<', '/dev/null';
         open STDOUT, '>>', "$self->{folder}/out";
         open STDERR, '>>', "$self->{folder}/error.log";
