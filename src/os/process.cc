@@ -1,6 +1,7 @@
 #include "os/process.h"
 
 #include <linux/close_range.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -72,6 +73,23 @@ Result<pid_t> fork_role(Parent parent, const std::function<int()>& body) {
   if (pid < 0) return fail(system_failure(errno, "create process"));
   if (pid == 0) run_child(body);
   return pid;
+}
+
+namespace {
+
+std::vector<int> private_descriptors;
+
+void close_private_descriptors() {
+  for (const int fd : private_descriptors)
+    ::close(fd);
+}
+
+}  // namespace
+
+void set_private_descriptors(std::vector<int> fds) {
+  static const int registered = ::pthread_atfork(nullptr, nullptr, close_private_descriptors);
+  if (registered != 0) throw SystemError(registered, "watch forks");
+  private_descriptors = std::move(fds);
 }
 
 std::size_t thread_count() {

@@ -55,6 +55,11 @@ enum class Parent {
 // handlers, so the caller must have one thread (see thread_count).
 Result<pid_t> fork_role(Parent parent, const std::function<int()>& body);
 
+// Descriptors of ours that a process forked by somebody else (the application, by fork(2)) shall not hold: a listening socket that
+// lives on in it would look alive after the server has gone. Replaces the list given before; roles made by fork_role with
+// CallersParent keep them. A true global.
+void set_private_descriptors(std::vector<int> fds);
+
 // Threads of this process.
 [[nodiscard]] std::size_t thread_count();
 

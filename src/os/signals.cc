@@ -24,10 +24,6 @@ SignalBlock::SignalBlock() {
   ::sigprocmask(SIG_BLOCK, &all, &before_);
 }
 
-SignalBlock::SignalBlock(const sigset_t& signals) {
-  ::sigprocmask(SIG_BLOCK, &signals, &before_);
-}
-
 SignalBlock::~SignalBlock() {
   ::sigprocmask(SIG_SETMASK, &before_, nullptr);
 }

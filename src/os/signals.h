@@ -12,11 +12,10 @@ namespace bladepsgi::os {
 
 [[nodiscard]] sigset_t signal_set(std::initializer_list<int> signals);
 
-// Blocks signals while it lives, then restores the mask that was in force.
+// Blocks all signals while it lives, then restores the mask that was in force.
 class SignalBlock {
  public:
-  SignalBlock();  // all signals
-  explicit SignalBlock(const sigset_t& signals);
+  SignalBlock();
   SignalBlock(const SignalBlock&) = delete;
   SignalBlock& operator=(const SignalBlock&) = delete;
   ~SignalBlock();

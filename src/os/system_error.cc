@@ -35,6 +35,7 @@ Remedy remedy_for(int error) {
     case ENOBUFS:
     case ENOMEM:
     case EINTR:
+    case ETOOMANYREFS:
       return Remedy::Retry;
     default:
       return Remedy::GiveUp;

@@ -104,16 +104,22 @@ void LogSink::take(Source& source, Stream stream, std::string_view bytes) {
     source.lines[stream].feed(bytes, line);
     return;
   }
-  const bool sound = source.frames.feed(
-      bytes, {.on_text =
-                  [this, &source](Severity severity, std::string_view text) {
-                    write(severity, source.role, source.pid, text, os::LogWriter::Origin::Own);
-                  },
-              .on_ready =
-                  [&source](pid_t pid) {
-                    if (source.pid == 0) source.pid = pid;
-                    if (source.on_ready) source.on_ready(pid);
-                  }});
+  // Lines of our own code in that process, but as many of them as the application and its clients cause.
+  const auto on_text = [this, &source](Severity severity, std::string_view text) {
+    const bool is_last_word = severity >= Severity::Fatal;
+    write(severity, source.role, source.pid, text,
+          is_last_word ? os::LogWriter::Origin::Own : os::LogWriter::Origin::Application);
+  };
+  pid_t ready = 0;
+  const bool sound =
+      source.frames.feed(bytes, {.on_text = on_text, .on_ready = [&ready](pid_t pid) {
+                                   ready = pid;
+                                 }});
+  if (ready != 0) {
+    if (source.pid == 0) source.pid = ready;
+    // A copy, called last: it may find that the process has ended and forget this source.
+    if (const auto on_ready = source.on_ready) on_ready(ready);
+  }
   if (!sound && !std::exchange(source.said_unsound, true)) {
     log(Severity::Warning,
         source.role + " (pid " + std::to_string(source.pid) +

@@ -49,6 +49,7 @@ class LogSink {
   // Pipes for a new process. Nothing is read before start_reading: lines need the pid. `on_ready` is called when the
   // process says that it is ready, with its pid.
   // `on_closed` is called when nobody holds the log channel any more.
+  // Throws os::SystemError without descriptors.
   Opened open(std::string role,
               std::function<void(pid_t)> on_ready,
               std::function<void()> on_closed = {});

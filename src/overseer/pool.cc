@@ -31,6 +31,16 @@ std::string plural(std::uint32_t count, std::string_view what) {
   return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
 }
 
+// Setting processes up takes descriptors and memory; being without them for a while is no reason to end.
+template <class Action>
+auto attempt(const Action& action) -> decltype(action()) {
+  try {
+    return action();
+  } catch (const os::SystemError& shortage) {
+    return fail(Remedy::Retry, shortage.what());
+  }
+}
+
 // What a dead worker was doing; empty when it was idle.
 std::string describe_request(const shm::SlotSnapshot& slot, os::Monotonic now) {
   if (slot.state != shm::State::Busy && slot.state != shm::State::Cleanup) return {};
@@ -106,9 +116,14 @@ Result<void> Pool::start_monitoring() {
                             .parent = overseer,
                             .options = {}});
   });
-  if (!pid) return fail(pid.error());
-  Process process{
-      .kind = Kind::Monitoring, .role = "monitoring", .child = os::Child(*pid), .slot = {}};
+  if (!pid) {
+    environment_.log->finish(opened.source);
+    return fail(pid.error());
+  }
+  Process process;
+  process.kind = Kind::Monitoring;
+  process.role = "monitoring";
+  process.child = os::Child(*pid);
   process.is_ready = true;
   process.started = os::monotonic_now();
   process.source = opened.source;
@@ -120,10 +135,13 @@ Result<void> Pool::start_monitoring() {
 Result<void> Pool::start_zygote() {
   forget_zygote();
   const std::uint32_t generation = next_generation_;
-  const auto slot = board_->claim(shm::Role::Zygote, generation, std::nullopt);
-  if (!slot) return fail(Remedy::Retry, "no room on the scoreboard for a zygote");
-  auto opened = environment_.log->open("zygote", {});
   auto [ours, theirs] = os::make_message_pair();
+  auto opened = environment_.log->open("zygote", {});
+  const auto slot = board_->claim(shm::Role::Zygote, generation, std::nullopt);
+  if (!slot) {
+    environment_.log->finish(opened.source);
+    return fail(Remedy::Retry, "no room on the scoreboard for a zygote");
+  }
   const pid_t overseer = ::getpid();
   const auto pid = os::fork_role(os::Parent::Caller, [&, &theirs = theirs] {
     zygote::Inheritance inheritance;
@@ -142,6 +160,7 @@ Result<void> Pool::start_zygote() {
     return zygote::run(inheritance);
   });
   if (!pid) {
+    environment_.log->finish(opened.source);
     board_->retire(*slot);
     return fail(pid.error());
   }
@@ -149,7 +168,11 @@ Result<void> Pool::start_zygote() {
   board_->set_pid(*slot, *pid);
   environment_.log->start_reading(opened.source, *pid);
 
-  Process process{.kind = Kind::Zygote, .role = "zygote", .child = os::Child(*pid), .slot = *slot};
+  Process process;
+  process.kind = Kind::Zygote;
+  process.role = "zygote";
+  process.child = os::Child(*pid);
+  process.slot = *slot;
   process.generation = generation;
   process.started = os::monotonic_now();
   process.source = opened.source;
@@ -197,8 +220,6 @@ void Pool::on_control(std::uint32_t generation) {
       case zygote::MessageKind::Loaded:
         on_loaded(milliseconds(message.message.value));
         break;
-      case zygote::MessageKind::LoadFailed:
-        break;  // the reason is in the log, the process is about to end
       case zygote::MessageKind::Forked:
         on_forked(message.message);
         break;
@@ -233,8 +254,10 @@ void Pool::on_loaded(milliseconds took) {
                                       seconds_text(took)));
   }
   if (is_stopping_) return;
-  for (std::uint32_t number = 0; number < options_.workers; ++number)
+  for (std::uint32_t number = 0; number < options_.workers; ++number) {
+    environment_.loop->cancel(worker_positions_[number].restart);
     request_worker(number);
+  }
 
   for (Position& position : auxiliary_positions_)
     environment_.loop->cancel(position.restart);
@@ -250,11 +273,12 @@ void Pool::on_loaded(milliseconds took) {
     waits = true;
     process.is_leaving = true;
     process.child.signal(SIGTERM);
-    environment_.loop->call_at(
-        os::monotonic_now() + std::chrono::seconds(30), [this, pid = process.child.pid()] {
-          if (auto late = find_pid(pid); late && (*late)->kind == Kind::Auxiliary)
-            (*late)->child.signal(SIGKILL);
-        });
+    environment_.loop->call_at(os::monotonic_now() + std::chrono::seconds(30),
+                               [this, slot = *process.slot, generation = process.generation] {
+                                 const auto late = find_slot(slot);
+                                 if (late && (*late)->generation == generation)
+                                   (*late)->child.signal(SIGKILL);
+                               });
   }
   if (waits) return;
   for (std::uint32_t index = 0; index < auxiliary_positions_.size(); ++index)
@@ -272,26 +296,39 @@ void Pool::request_auxiliary(std::uint32_t index) {
 void Pool::request_child(Kind kind, std::string role, std::uint32_t number) {
   if (is_stopping_ || !zygote_.is_loaded)
     return;  // a new zygote makes all of them when it has loaded
+  const auto asked = attempt([&] { return try_request_child(kind, std::move(role), number); });
+  if (asked) return;
+  Position& position =
+      kind == Kind::Worker ? worker_positions_[number] : auxiliary_positions_[number];
+  // A full queue to the zygote is nothing to report: it holds a few hundred of these messages.
+  const bool is_busy = asked.error().message.empty();
+  if (!is_busy)
+    environment_.log->log(Severity::Error, asked.error().message + "; trying again in 1 s");
+  schedule(position, kind, number, is_busy ? milliseconds(20) : milliseconds(1000));
+}
+
+Result<void> Pool::try_request_child(Kind kind, std::string role, std::uint32_t number) {
   const bool is_worker = kind == Kind::Worker;
+  std::optional<os::Pipe> wake;
+  if (is_worker) {
+    wake = os::make_pipe();
+    os::set_non_blocking(wake->write.get());
+  }
   const auto slot =
       board_->claim(is_worker ? shm::Role::Worker : shm::Role::Auxiliary, zygote_.generation,
                     is_worker ? std::optional(number) : std::nullopt);
-  if (!slot) {
-    environment_.log->log(
-        Severity::Error,
-        fmt::format("no room on the scoreboard for {} {}; trying again in 1 s", role, number));
-    Position& position = is_worker ? worker_positions_[number] : auxiliary_positions_[number];
-    schedule(position, kind, number, std::chrono::seconds(1));
-    return;
-  }
-  Process process{.kind = kind, .role = role, .child = {}, .slot = *slot};
+  if (!slot)
+    return fail(Remedy::Retry, fmt::format("no room on the scoreboard for {} {}", role, number));
+  const shm::SlotIndex index = *slot;
+  Process process;
+  process.kind = kind;
+  process.role = role;
+  process.slot = index;
   process.number = number;
   process.generation = zygote_.generation;
   process.started = os::monotonic_now();
-  const shm::SlotIndex index = *slot;
-  LogSink::Opened opened;
-  try {
-    opened = environment_.log->open(
+  auto opened = attempt([&]() -> Result<LogSink::Opened> {
+    return environment_.log->open(
         std::move(role),
         [this, index](pid_t pid) {
           const auto found = find_slot(index);
@@ -304,33 +341,39 @@ void Pool::request_child(Kind kind, std::string role, std::uint32_t number) {
           const auto found = find_slot(index);
           if (found && !(*found)->child.is_alive()) process_ended(*found, 0);  // was never made
         });
-  } catch (const os::SystemError& shortage) {
-    environment_.log->log(Severity::Error, fmt::format("{}; trying again in 1 s", shortage.what()));
+  });
+  if (!opened) {
     board_->retire(index);
-    Position& position = is_worker ? worker_positions_[number] : auxiliary_positions_[number];
-    schedule(position, kind, number, std::chrono::seconds(1));
-    return;
+    return fail(opened.error());
   }
-  process.source = opened.source;
-  processes_.push_back(std::move(process));
-
+  process.source = opened->source;
   std::vector<int> fds;
-  for (const os::Fd* end : {&opened.ends.output, &opened.ends.error, &opened.ends.channel}) {
+  for (const os::Fd* end : {&opened->ends.output, &opened->ends.error, &opened->ends.channel}) {
     if (end->is_open()) fds.push_back(end->get());
   }
+  if (wake) fds.insert(fds.end(), {wake->read.get(), wake->write.get()});
   const zygote::Message message{
       .kind = is_worker ? zygote::MessageKind::ForkWorker : zygote::MessageKind::ForkAuxiliary,
       .slot = index,
       .number = number};
-  // The queue holds a few hundred of these; a zygote that falls behind is asked again.
   if (auto sent = zygote::send(zygote_.control.get(), message, {}, fds); !sent) {
-    environment_.log->finish(opened.source);
-    processes_.pop_back();
+    environment_.log->finish(opened->source);
     board_->retire(index);
-    Position& position = is_worker ? worker_positions_[number] : auxiliary_positions_[number];
-    if (sent.error().remedy == Remedy::Retry)
-      schedule(position, kind, number, std::chrono::milliseconds(20));
+    return fail(sent.error().remedy,
+                sent.error().remedy == Remedy::Retry ? std::string() : sent.error().message);
   }
+  if (wake) process.wake = std::move(wake->write);
+  processes_.push_back(std::move(process));
+  return {};
+}
+
+// No signal: it would cut short a sleep or select of the request that the worker serves.
+void Pool::tell_to_leave(Process& process) {
+  process.is_leaving = true;
+  board_->tell_to_leave(*process.slot);
+  const char byte = 'L';
+  [[maybe_unused]] const ssize_t written =
+      ::write(process.wake.get(), &byte, 1);  // full: it is awake
 }
 
 void Pool::on_forked(const zygote::Message& message) {
@@ -346,8 +389,17 @@ void Pool::on_forked(const zygote::Message& message) {
     process_ended(*found, status);
     return;
   }
-  // Asked to leave before it had a pid.
-  if (process.is_leaving || is_stopping_) process.child.signal(SIGTERM);
+  // Asked to leave before it had a pid; a worker has its own way to learn of that.
+  if (process.kind == Kind::Auxiliary && process.is_leaving) process.child.signal(SIGTERM);
+  forget_unclaimed();
+}
+
+// Who ended before its zygote could say whose it was is known by now, or was somebody that an application left behind.
+void Pool::forget_unclaimed() {
+  const bool awaits_pid =
+      std::any_of(processes_.begin(), processes_.end(),
+                  [](const Process& process) { return !process.child.is_alive(); });
+  if (!awaits_pid) unclaimed_.clear();
 }
 
 void Pool::on_ready(Handle process) {
@@ -360,8 +412,7 @@ void Pool::on_ready(Handle process) {
       if (other.kind != Kind::Worker || &other == &*process || other.number != process->number)
         continue;
       if (other.generation >= process->generation || other.is_leaving) continue;
-      other.is_leaving = true;
-      other.child.signal(SIGTERM);
+      tell_to_leave(other);
     }
     publish();
   }
@@ -400,15 +451,9 @@ bool Pool::on_reaped(os::Ended ended) {
     process_ended(*process, ended.status);
     return true;
   }
-  const bool awaits_pid =
-      std::any_of(processes_.begin(), processes_.end(),
-                  [](const Process& process) { return !process.child.is_alive(); });
-  if (!awaits_pid) {
-    unclaimed_.clear();
-    return false;  // somebody that an application left behind
-  }
   unclaimed_[ended.pid] = ended.status;
-  return true;
+  forget_unclaimed();
+  return unclaimed_.contains(ended.pid);
 }
 
 Pool::Position& Pool::position_of(const Process& process) {
@@ -460,12 +505,13 @@ void Pool::process_ended(Handle handle, int status) {
   const Process process = std::move(*handle);
   processes_.erase(handle);
   board_->set_generations(zygote_.generation, oldest_generation());
+  forget_unclaimed();
 
   // A worker says in its slot that it leaves of its own accord (harakiri, exit in the application). What was told to leave
   // is expected to do so in order; an auxiliary process told by SIGTERM may simply die of it. Whoever stops us may signal all
   // of us at once (a service manager, a terminal), so while we stop the others may have been told before we could.
   const bool has_left = last && last->state == shm::State::Gone && os::is_clean_exit(status);
-  const bool was_told = process.is_leaving || is_stopping_ || process.kind == Kind::Monitoring;
+  const bool was_told = process.is_leaving || is_stopping_;
   const bool died_of_it =
       process.kind == Kind::Auxiliary && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM;
   const bool has_obeyed = was_told && (os::is_clean_exit(status) || died_of_it ||
@@ -494,9 +540,12 @@ void Pool::process_ended(Handle handle, int status) {
   if (pid == 0) {
     report = fmt::format("{} could not be made", who);
   } else {
-    report = fmt::format("{} (pid {}) {}: {}{}", who, pid,
-                         is_expected ? "has ended" : "died unexpectedly",
+    report = fmt::format("{} (pid {}) died unexpectedly: {}{}", who, pid,
                          os::describe_status(status), last ? describe_request(*last, now) : "");
+  }
+  if (has_left && !process.is_leaving && !is_stopping_) {
+    environment_.log->log(
+        Severity::Log, fmt::format("{} (pid {}) has left; a new one is started at once", who, pid));
   }
   if (is_stopping_) {
     if (!is_expected && pid != 0 && process.kind != Kind::Zygote)
@@ -567,14 +616,20 @@ void Pool::restart(Kind kind, std::uint32_t number) {
   if (is_stopping_) return;
   switch (kind) {
     case Kind::Monitoring:
-      try_or_retry(kind, start_monitoring());
+      try_or_retry(kind, attempt([this] { return start_monitoring(); }));
       break;
     case Kind::Zygote:
-      try_or_retry(kind, start_zygote());
+      try_or_retry(kind, attempt([this] { return start_zygote(); }));
       break;
-    case Kind::Worker:
-      request_worker(number);
+    case Kind::Worker: {
+      const bool is_there =
+          std::any_of(processes_.begin(), processes_.end(), [this, number](const Process& process) {
+            return process.kind == Kind::Worker && process.number == number &&
+                   !process.is_leaving && process.generation == zygote_.generation;
+          });
+      if (!is_there) request_worker(number);
       break;
+    }
     case Kind::Auxiliary:
       if (number < auxiliary_positions_.size()) request_auxiliary(number);
       break;
@@ -639,8 +694,7 @@ void Pool::stop_accepting_restarts() {
 void Pool::drain_workers() {
   for (Process& process : processes_) {
     if (process.kind != Kind::Worker || process.is_leaving) continue;
-    process.is_leaving = true;
-    process.child.signal(SIGTERM);
+    tell_to_leave(process);
   }
 }
 

@@ -79,6 +79,7 @@ class Pool {
     bool is_leaving = false;  // told to leave, or replaced: its end is expected
     os::Monotonic started{};
     LogSink::SourceId source = 0;
+    os::Fd wake;  // of a worker: a byte into it makes it look whether it was told to leave
   };
 
   using ProcessList = std::list<Process>;
@@ -109,6 +110,9 @@ class Pool {
   void request_worker(std::uint32_t number);
   void request_auxiliary(std::uint32_t index);
   void request_child(Kind kind, std::string role, std::uint32_t number);
+  Result<void> try_request_child(Kind kind, std::string role, std::uint32_t number);
+  void tell_to_leave(Process& process);
+  void forget_unclaimed();
   void on_ready(Handle process);
   void announce_if_complete();
   void publish();

@@ -49,7 +49,8 @@ struct alignas(kCacheLine) Slot {
   std::atomic<std::uint32_t> generation;
   std::atomic<std::uint32_t> number;  // plus one; 0: none
   std::atomic<std::uint8_t> role;
-  std::array<std::uint8_t, 3> reserved0;
+  std::atomic<std::uint8_t> told_to_leave;
+  std::array<std::uint8_t, 2> reserved0;
   std::atomic<std::uint64_t> requests_before;
   std::atomic<std::uint64_t> bytes_in_before;
   std::atomic<std::uint64_t> bytes_out_before;

@@ -215,6 +215,7 @@ std::optional<SlotIndex> Scoreboard::claim(Role role,
   slot.generation.store(generation, kRelaxed);
   slot.number.store(number ? *number + 1 : 0, kRelaxed);
   slot.role.store(static_cast<std::uint8_t>(role), kRelaxed);
+  slot.told_to_leave.store(0, kRelaxed);
   slot.requests_before.store(slot.requests.load(kRelaxed), kRelaxed);
   slot.bytes_in_before.store(slot.bytes_in.load(kRelaxed), kRelaxed);
   slot.bytes_out_before.store(slot.bytes_out.load(kRelaxed), kRelaxed);
@@ -228,6 +229,10 @@ std::optional<SlotIndex> Scoreboard::claim(Role role,
 
 void Scoreboard::set_pid(SlotIndex slot, pid_t pid) {
   slot_at(slot).pid.store(pid, kRelaxed);
+}
+
+void Scoreboard::tell_to_leave(SlotIndex slot) {
+  slot_at(slot).told_to_leave.store(1, kRelaxed);
 }
 
 void Scoreboard::assign_number(SlotIndex slot) {
@@ -280,6 +285,10 @@ void OwnSlot::set_state(State state) {
 
 void OwnSlot::set_status(char octet) {
   slot_->status.store(static_cast<std::uint8_t>(octet), kRelaxed);
+}
+
+bool OwnSlot::is_told_to_leave() const {
+  return slot_->told_to_leave.load(kRelaxed) != 0;
 }
 
 void OwnSlot::count(Event event) {

@@ -122,6 +122,8 @@ class Scoreboard {
                                                std::uint32_t generation,
                                                std::optional<std::uint32_t> number);
   void set_pid(SlotIndex slot, pid_t pid);
+  // The owner shall leave after its current request; it looks between requests (who waits must be woken besides).
+  void tell_to_leave(SlotIndex slot);
   // The worker in `slot` is ready: its number now means this slot.
   void assign_number(SlotIndex slot);
   // After reaping its owner (or when it was never made): what it did last; the slot is free afterwards, and its number
@@ -157,6 +159,7 @@ class OwnSlot {
   void end_request(os::Monotonic now, std::uint64_t bytes_in, std::uint64_t bytes_out);
   void set_state(State state);
   void set_status(char octet);
+  [[nodiscard]] bool is_told_to_leave() const;
   void count(Event event);
 
  private:

@@ -67,8 +67,6 @@ class ConnectionIo {
   // Writes of the peer fail from now on; what has come before can still be received.
   void refuse_input() const;
 
-  [[nodiscard]] os::Fd detach() { return std::move(socket_); }
-
   [[nodiscard]] bool is_open() const { return socket_.is_open(); }
 
   [[nodiscard]] int descriptor() const { return socket_.get(); }

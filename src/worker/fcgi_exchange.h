@@ -119,8 +119,6 @@ class FcgiExchange final : public runtime::Exchange, private InputWhileSending {
 
   [[nodiscard]] std::string_view uri() const { return environment_.uri(); }
 
-  [[nodiscard]] std::string_view remote_address() const { return environment_.remote_address(); }
-
   [[nodiscard]] int status() const { return status_; }  // of the response; 0 when none was started
 
   [[nodiscard]] bool was_aborted() const {

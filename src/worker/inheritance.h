@@ -28,6 +28,9 @@ struct Inheritance {
   pid_t overseer = 0;          // our parent; its death is ours
   std::vector<int> listeners;  // non-blocking, shared with every sibling
   int log_channel = -1;
+  // Both ends of a pipe: readable when the worker shall look whether it was told to leave (scoreboard, SIGTERM).
+  int wake_read = -1;
+  int wake_write = -1;
   const shm::Mapping* mapping = nullptr;
   std::uint32_t slot = 0;
   std::uint32_t number = 0;

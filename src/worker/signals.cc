@@ -1,5 +1,6 @@
 #include "worker/signals.h"
 
+#include <pthread.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -7,15 +8,14 @@
 #include <csignal>
 
 #include "os/signals.h"
-#include "os/socket.h"
+#include "os/system_error.h"
 
 namespace bladepsgi::worker {
 
 namespace {
 
 std::atomic<bool> leave_requested{false};
-std::atomic<int> wake_write{-1};
-int wake_read = -1;
+std::atomic<int> wake{-1};
 
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
 
@@ -23,7 +23,7 @@ void on_terminate(int) {
   const int saved = errno;
   if (!leave_requested.exchange(true)) {
     const char byte = 'T';
-    [[maybe_unused]] const ssize_t written = ::write(wake_write.load(), &byte, 1);
+    [[maybe_unused]] const ssize_t written = ::write(wake.load(), &byte, 1);
   }
   errno = saved;
 }
@@ -34,13 +34,20 @@ void shrug_unless_handled(int number) {
     os::set_signal_handler(number, os::shrug, SA_RESTART);
 }
 
+void forget_in_forked_child() {
+  if (os::has_signal_handler(SIGTERM, on_terminate)) os::set_signal_handler(SIGTERM, SIG_DFL, 0);
+  for (const int number : {SIGINT, SIGQUIT, SIGHUP, SIGPIPE}) {
+    if (os::has_signal_handler(number, os::shrug)) os::set_signal_handler(number, SIG_DFL, 0);
+  }
+}
+
 }  // namespace
 
-void install_signal_handlers() {
-  os::Pipe pipe = os::make_pipe();
-  os::set_non_blocking(pipe.write.get());
-  wake_read = pipe.read.release();  // for the life of the process
-  wake_write = pipe.write.release();
+void install_signal_handlers(int wake_write) {
+  wake = wake_write;
+  if (const int error = ::pthread_atfork(nullptr, nullptr, forget_in_forked_child); error != 0) {
+    throw os::SystemError(error, "watch forks");
+  }
   os::set_signal_handler(SIGTERM, on_terminate, SA_RESTART);
   for (const int number : {SIGINT, SIGQUIT, SIGHUP, SIGPIPE})
     shrug_unless_handled(number);
@@ -57,10 +64,6 @@ bool is_leave_requested() {
 
 void request_leave() {
   on_terminate(SIGTERM);
-}
-
-int wake_descriptor() {
-  return wake_read;
 }
 
 }  // namespace bladepsgi::worker

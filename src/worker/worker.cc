@@ -70,7 +70,7 @@ FcgiOptions exchange_options(const Inheritance& inheritance) {
   std::random_device random;
   options.request_id_seed = (static_cast<std::uint64_t>(random()) << 32) | random();
   options.environment.hash_seed = (static_cast<std::uint64_t>(random()) << 32) | random();
-  options.wake_descriptor = wake_descriptor();
+  options.wake_descriptor = inheritance.wake_read;
   return options;
 }
 
@@ -89,7 +89,7 @@ class Worker {
     // Every sibling watches the listeners; EXCLUSIVE wakes one of them instead of all.
     for (const int listener : inheritance_.listeners)
       watch(listener, EPOLLIN | EPOLLEXCLUSIVE);
-    watch(wake_descriptor(), EPOLLIN);
+    watch(inheritance_.wake_read, EPOLLIN);
     inheritance_.host->become(runtime::ChildRole::Worker, inheritance_.slot,
                               inheritance_.log_channel, &slot_);
     app_.enter_child(runtime::ChildRole::Worker, *inheritance_.host);
@@ -99,7 +99,7 @@ class Worker {
     slot_.become_idle();
     channel_.ready(::getpid());
     os::unblock_all_signals();
-    while (!is_leave_requested()) {
+    while (!is_leaving()) {
       // Listeners first: somebody new waits there, while a kept connection belongs to a peer that has others.
       if (accept_and_serve()) continue;
       if (exchange_.is_attached() && serve(Patience::Try) != Progress::Idle) continue;
@@ -110,6 +110,8 @@ class Worker {
   }
 
  private:
+  [[nodiscard]] bool is_leaving() const { return is_leave_requested() || slot_.is_told_to_leave(); }
+
   void watch(int fd, std::uint32_t events) {
     epoll_event event{};
     event.events = events;
@@ -150,7 +152,8 @@ class Worker {
         pause_ = true;
         return;
       default:
-        throw os::SystemError(error, "accept connection");
+        throw os::SystemError(error, "accept connection on descriptor",
+                              std::to_string(inheritance_.listeners.front()));
     }
   }
 
@@ -245,9 +248,11 @@ class Worker {
   }
 
   void wait() {
+    // The kernel forgets the wish to die with the overseer when the application changes its user.
+    os::die_with_parent(inheritance_.overseer);
     if (pause_) {
       pause_ = false;
-      pollfd wake{.fd = wake_descriptor(), .events = POLLIN, .revents = 0};
+      pollfd wake{.fd = inheritance_.wake_read, .events = POLLIN, .revents = 0};
       ::poll(&wake, 1, static_cast<int>(kShortagePause.count()));
       return;
     }
@@ -309,7 +314,7 @@ class Worker {
 
 int run(Inheritance& inheritance) {
   try {
-    install_signal_handlers();
+    install_signal_handlers(inheritance.wake_write);
     // Never destroyed: the process ends by _exit, and what the application holds stays as it is.
     return (new Worker(inheritance))->run();  // NOLINT(cppcoreguidelines-owning-memory): see above
   } catch (const std::exception& failure) {

@@ -1,5 +1,6 @@
 #include "zygote/control.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -14,7 +15,8 @@ Result<void> send(int socket,
   std::array<std::byte, sizeof(Message) + kMaxText> bytes;
   text = text.substr(0, kMaxText);
   std::memcpy(bytes.data(), &message, sizeof message);
-  std::memcpy(bytes.data() + sizeof message, text.data(), text.size());
+  // Not memcpy: an empty text may have no address.
+  std::copy(text.begin(), text.end(), reinterpret_cast<char*>(bytes.data()) + sizeof message);
   return os::send_message(socket, Bytes(bytes).first(sizeof message + text.size()), fds);
 }
 

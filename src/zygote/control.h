@@ -20,14 +20,14 @@
 namespace bladepsgi::zygote {
 
 enum class MessageKind : std::uint32_t {
-  // overseer → zygote; three descriptors come with it: standard output, standard error, log channel of the child
+  // overseer → zygote; descriptors of the child come with it: standard output and error (not with raw output), log channel,
+  // for a worker both ends of its wake pipe
   ForkWorker = 1,
   ForkAuxiliary,
 
   // zygote → overseer
   AuxiliaryRequested,  // while loading; text: name
   Loaded,
-  LoadFailed,  // the reason is in the log; the zygote ends
   Forked,      // pid of the child in slot
   ForkFailed,  // errno in value
 };

@@ -101,12 +101,12 @@ class Zygote {
     prepare();
     if (auto dropped = drop_root(); !dropped) {
       log_.text(Severity::Fatal, dropped.error().message);
-      return report_failure();
+      return kNotLoaded;
     }
     const os::Monotonic start = os::monotonic_now();
     if (auto loaded = load(); !loaded) {
       log_.text(Severity::Fatal, loaded.error().message);
-      return report_failure();
+      return kNotLoaded;
     }
     // From here on no code of the application runs in this process: no handler, no timer.
     os::block_all_signals();
@@ -115,7 +115,14 @@ class Zygote {
     const auto took =
         std::chrono::duration_cast<std::chrono::milliseconds>(os::monotonic_now() - start);
     log_.ready(::getpid());
-    if (!send(inheritance_.control, {.kind = MessageKind::Loaded, .value = took.count()})) return 1;
+    if (auto sent =
+            send(inheritance_.control, {.kind = MessageKind::Loaded, .value = took.count()});
+        !sent) {
+      const std::string reason =
+          sent.error().message + "; has the application closed descriptors that are the server's?";
+      log_.text(Severity::Fatal, reason);
+      return 1;
+    }
     return serve();
   }
 
@@ -133,6 +140,9 @@ class Zygote {
                              inheritance_.mapping->descriptor()});
     os::close_all_except(keep);
     before_loading_ = open_descriptors();
+    std::vector<int> not_for_kids = inheritance_.listeners;
+    not_for_kids.push_back(inheritance_.control);
+    os::set_private_descriptors(std::move(not_for_kids));
     os::restore_descriptor_limit(options_.descriptor_limit);
     inheritance_.title->set(options_.title_prefix + ": zygote");
     os::reset_signal_handlers();
@@ -159,11 +169,14 @@ class Zygote {
     void* handle = ::dlopen(options_.runtime_module.c_str(), RTLD_NOW | RTLD_GLOBAL);
     if (handle == nullptr) {
       const char* reason = ::dlerror();
-      return fail(
-          Remedy::Refuse,
-          fmt::format("cannot load the language runtime '{}': {}; it was built for another "
-                      "interpreter than this machine has: rebuild or reinstall BladePSGI",
-                      options_.runtime_module, reason != nullptr ? reason : "unknown reason"));
+      const std::string_view hint = ::access(options_.runtime_module.c_str(), R_OK) == 0
+                                        ? "it was built for another interpreter than this machine "
+                                          "has: rebuild or reinstall BladePSGI"
+                                        : "the user that the application runs as must be able to "
+                                          "read it, and to enter the folders above it";
+      return fail(Remedy::Refuse, fmt::format("cannot load the language runtime '{}': {}; {}",
+                                              options_.runtime_module,
+                                              reason != nullptr ? reason : "unknown reason", hint));
     }
     const auto find =
         reinterpret_cast<runtime::ModuleFunction>(::dlsym(handle, runtime::kModuleSymbol));
@@ -193,12 +206,6 @@ class Zygote {
     if (!app) return fail(app.error());
     app_ = *app;
     return {};
-  }
-
-  [[nodiscard]] int report_failure() const {
-    // Whether it arrives or not: the overseer sees the end of this process.
-    static_cast<void>(send(inheritance_.control, {.kind = MessageKind::LoadFailed}).has_value());
-    return kNotLoaded;
   }
 
   void warn_about_shared_handles() {
@@ -259,18 +266,31 @@ class Zygote {
     os::die_with_parent(inheritance_.overseer);
     ::close(inheritance_.control);
     ::close(inheritance_.log_channel);
-    if (request.fds.size() == 3) adopt_output(request.fds[0].get(), request.fds[1].get());
-    const int channel = request.fds.back().get();
     if (request.fds.size() == 3) {
+      adopt_output(request.fds[0].get(), request.fds[1].get());
       request.fds[0].reset();
       request.fds[1].reset();
     }
-    return channel;
+    return request.fds.back().get();
+  }
+
+  // The ends of a worker's wake pipe are the last of its descriptors.
+  static os::Fd take_last(ReceivedMessage& request) {
+    os::Fd last = std::move(request.fds.back());
+    request.fds.pop_back();
+    return last;
   }
 
   int run_worker(ReceivedMessage& request) {
     worker::Inheritance child;
+    const os::Fd wake_write = take_last(request);
+    const os::Fd wake_read = take_last(request);
+    child.wake_read = wake_read.get();
+    child.wake_write = wake_write.get();
     child.log_channel = enter_child(request);
+    std::vector<int> not_for_kids = inheritance_.listeners;
+    not_for_kids.insert(not_for_kids.end(), {child.wake_read, child.wake_write});
+    os::set_private_descriptors(std::move(not_for_kids));
     inheritance_.title->set(
         fmt::format("{}: worker {}", options_.title_prefix, request.message.number));
     child.overseer = inheritance_.overseer;
@@ -286,6 +306,7 @@ class Zygote {
 
   int run_auxiliary(ReceivedMessage& request) {
     const os::LogChannel channel(enter_child(request));
+    os::set_private_descriptors(inheritance_.listeners);
     const std::uint32_t index = request.message.number;
     const std::string name = index < names_.size() ? names_[index] : "auxiliary";
     inheritance_.title->set(options_.title_prefix + ": " + name);
