@@ -202,12 +202,20 @@ sub stream_page {
 
 # ── /counter: shared by all workers ─────────────────────────────────────────────────────────────────────────────────
 
+# The pid of the worker that holds the lock, or 0. A worker that was killed while it held the lock could not take its name back; the
+# permit was put back by the server.
+sub lock_holder {
+    my ($shared) = @_;
+    my $holder = $shared->{holder}->load;
+    return $holder && kill(0, $holder) ? $holder : 0;
+}
+
 sub counter_page {
     my ($env) = @_;
     my $shared = $env->{'tour.shared'} or return without_server($env, 'Counter');
     my $base = $env->{SCRIPT_NAME};
     my $count = $shared->{count}->load;
-    my $holder = $shared->{holder}->load;
+    my $holder = lock_holder($shared);
     my $state = $holder ? "held by worker <code>$holder</code>" : 'free';
     return page($env, 'Counter', <<"HTML");
 <div class="figures">
@@ -235,7 +243,7 @@ sub counter_action {
     my ($env, $action) = @_;
     my $shared = $env->{'tour.shared'} or return without_server($env, 'Counter');
     if ($action eq 'now') {
-        my $json = sprintf '{"count":%d,"holder":%d,"worker":%d}', $shared->{count}->load, $shared->{holder}->load, $$;
+        my $json = sprintf '{"count":%d,"holder":%d,"worker":%d}', $shared->{count}->load, lock_holder($shared), $$;
         return [ 200, [ 'Content-Type' => 'application/json', 'Cache-Control' => 'no-store' ], [$json] ];
     }
     return page($env, 'Counter', '<p>This address takes only POST.</p>', 405) unless $env->{REQUEST_METHOD} eq 'POST';

@@ -1,6 +1,8 @@
 #include "os/socket.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 
 #include "base/text.h"
 #include "os/system_error.h"
@@ -134,11 +137,37 @@ Result<std::string> check_replaceable(const std::string& path) {
   return target;
 }
 
+constexpr std::string_view kTemporaryPrefix = ".bladepsgi-";
+
+// A start that was killed could not remove its temporary names; the pid in them is nobody's any more.
+void remove_leftovers(const std::string& directory) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(::opendir(directory.c_str()), &::closedir);
+  if (!entries) return;
+  while (const dirent* entry = ::readdir(entries.get())) {
+    std::string_view name = entry->d_name;
+    if (!name.starts_with(kTemporaryPrefix)) continue;
+    name.remove_prefix(kTemporaryPrefix.size());
+    const auto pid = parse_decimal(name.substr(0, name.find('-')));
+    if (!pid || *pid == 0 || *pid > INT_MAX || ::kill(static_cast<pid_t>(*pid), 0) == 0 ||
+        errno != ESRCH)
+      continue;
+
+    struct stat info {};
+
+    if (::fstatat(::dirfd(entries.get()), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+        S_ISSOCK(info.st_mode)) {
+      ::unlinkat(::dirfd(entries.get()), entry->d_name, 0);
+    }
+  }
+}
+
 std::string temporary_name(const std::string& path) {
   static unsigned count = 0;
   const std::size_t slash = path.rfind('/');
   const std::string directory = slash == std::string::npos ? "" : path.substr(0, slash + 1);
-  return directory + ".bladepsgi-" + std::to_string(::getpid()) + "-" + std::to_string(count++);
+  remove_leftovers(directory.empty() ? "." : directory);
+  return directory + std::string(kTemporaryPrefix) + std::to_string(::getpid()) + "-" +
+         std::to_string(count++);
 }
 
 }  // namespace
@@ -171,7 +200,11 @@ Result<UnixListener> UnixListener::create(const std::string& path,
     const uid_t owner = access.owner.value_or(static_cast<uid_t>(-1));
     const gid_t group = access.group.value_or(static_cast<gid_t>(-1));
     if (::chown(temporary.c_str(), owner, group) != 0)
-      return fail(system_failure(errno, "set owner of socket", path));
+      return fail(system_failure(errno,
+                                 "give the socket the owner and group asked for (only root may "
+                                 "give files away, and to groups "
+                                 "that one is no member of)",
+                                 path));
   }
   if (::chmod(temporary.c_str(), access.mode) != 0)
     return fail(system_failure(errno, "set mode of socket", path));

@@ -2,9 +2,11 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 
 #include "os/privileges.h"
+#include "os/system_error.h"
 
 namespace bladepsgi::overseer {
 
@@ -94,7 +96,9 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
                                  : runtime::ErrorStream::Log;
   if (!config.user.empty() || !config.group.empty()) {
     auto identity = os::find_identity(config.user, config.group);
-    if (!identity) return fail(Remedy::Refuse, "--user and --group: " + identity.error().message);
+    if (!identity)
+      return fail(Remedy::Refuse, std::string(config.user.empty() ? "--group: " : "--user: ") +
+                                      identity.error().message);
     if (!os::is_root() && identity->user != ::geteuid()) {
       return fail(Remedy::Refuse, "--user: only root can change to user '" + config.user + "'");
     }
@@ -106,6 +110,12 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
     }
   }
   zygote.worker = make_worker_options(config);
+  const std::string& directory = zygote.worker.fcgi.spool_directory;
+  if (config.input == config::Input::Spool && ::access(directory.c_str(), W_OK | X_OK) != 0) {
+    return fail(Remedy::Refuse,
+                os::describe_failure(errno, "write into the spool directory", directory) +
+                    "; see --spool-directory");
+  }
   return options;
 }
 

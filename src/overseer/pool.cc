@@ -94,7 +94,8 @@ void Pool::warn_about_machine() {
             "sysctl, or lower --backlog",
             options_.backlog, limit));
   }
-  if (os::is_root() && !options_.zygote.identity) {
+  const auto& identity = options_.zygote.identity;
+  if (os::is_root() && (!identity || identity->user == 0)) {
     environment_.log->log(Severity::Warning,
                           "running as root without --user: the application runs as root too; give "
                           "it a user of its own");

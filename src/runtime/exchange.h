@@ -41,9 +41,10 @@ struct BodyInfo {
 
 struct BodyRead {
   std::size_t size = 0;  // 0 with error 0 is the end of the body
-  int error =
-      0;  // errno; never 0 for a body that broke off (ECONNABORTED: shorter than announced, or the peer has
-      // gone; ETIMEDOUT: too slow; EFBIG: over the limit). Later calls repeat it.
+  // errno; never 0 for a body that broke off (ECONNABORTED: shorter than announced, or the peer has gone; ETIMEDOUT: too
+  // slow; EFBIG: over the limit). Later calls repeat it. EINTR breaks nothing off: a signal came while it waited; run the
+  // language's handlers and call again.
+  int error = 0;
 };
 
 class Exchange {

@@ -66,7 +66,7 @@ ConnectionIo::Wait ConnectionIo::wait(short events, os::Monotonic deadline, int 
                                    pollfd{wake_descriptor, POLLIN, 0}};  // -1 is left out by poll
   for (;;) {
     const int ready = ::poll(watched.data(), watched.size(), milliseconds_until(deadline));
-    if (ready < 0 && errno != EINTR) return Wait::Failed;
+    if (ready < 0) return errno == EINTR ? Wait::Interrupted : Wait::Failed;
     if (ready > 0) return watched[0].revents != 0 ? Wait::Ready : Wait::Woken;
     if (ready == 0 && os::monotonic_now() >= deadline) return Wait::TimedOut;
   }

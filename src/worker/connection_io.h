@@ -56,7 +56,8 @@ class ConnectionIo {
   enum class Wait : std::uint8_t {
     Ready,
     TimedOut,
-    Woken,  // the wake descriptor became readable
+    Woken,        // the wake descriptor became readable
+    Interrupted,  // a signal was handled; call again
     Failed,
   };
 

@@ -126,6 +126,8 @@ FcgiExchange::Received FcgiExchange::receive(Deadline* deadline,
           continue;
         case ConnectionIo::Wait::Woken:
           return Received::Nothing;
+        case ConnectionIo::Wait::Interrupted:
+          return Received::Interrupted;
         case ConnectionIo::Wait::TimedOut:
           return Received::TimedOut;
         case ConnectionIo::Wait::Failed:
@@ -187,6 +189,7 @@ FcgiExchange::Progress FcgiExchange::take_request(Patience patience) {
     switch (receive(may_wait ? &deadline : nullptr, has_begun ? -1 : options_.wake_descriptor)) {
       case Received::Some:
       case Received::End:
+      case Received::Interrupted:
         break;
       case Received::Nothing:
         return Progress::Idle;
@@ -299,6 +302,7 @@ int FcgiExchange::store_body() {
     const WritableBytes space = stored_.memory_space();
     if (!space.empty()) {
       const runtime::BodyRead got = read_connection(space);
+      if (got.error == EINTR) continue;  // nothing of the application's runs yet
       body_error_ = got.error;
       if (got.error != 0) return 0;
       stored_.filled(got.size);
@@ -309,6 +313,7 @@ int FcgiExchange::store_body() {
     if (options_.input == InputMode::Auto) return 0;
     if (!copy_buffer_) copy_buffer_ = std::make_unique_for_overwrite<std::byte[]>(kCopyBufferSize);
     const runtime::BodyRead got = read_connection({copy_buffer_.get(), kCopyBufferSize});
+    if (got.error == EINTR) continue;
     body_error_ = got.error;
     if (got.error != 0) return 0;
     if (const int error = stored_.append({copy_buffer_.get(), got.size}); error != 0) return error;
@@ -357,6 +362,8 @@ runtime::BodyRead FcgiExchange::read_connection(WritableBytes into) {
       case Received::End:
       case Received::Nothing:
         break;
+      case Received::Interrupted:
+        return {0, EINTR};
       case Received::TimedOut:
         return {0, ETIMEDOUT};
       case Received::Failed:
@@ -384,7 +391,7 @@ runtime::BodyRead FcgiExchange::read_body(WritableBytes into) noexcept {
   if (is_stored_) return {};
   if (body_error_ != 0) return {0, body_error_};
   const runtime::BodyRead got = read_connection(into);
-  body_error_ = got.error;
+  if (got.error != EINTR) body_error_ = got.error;
   return got;
 }
 

@@ -174,7 +174,7 @@ class FcgiExchange final : public runtime::Exchange, private InputWhileSending {
   Progress begin_request();
   void forget_request();
   void take_request_id();
-  enum class Received : std::uint8_t { Some, End, Nothing, TimedOut, Failed };
+  enum class Received : std::uint8_t { Some, End, Nothing, TimedOut, Failed, Interrupted };
 
   // How long to wait for input, and when that began: the first wait sets the deadline.
   struct Deadline {

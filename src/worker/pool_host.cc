@@ -129,6 +129,13 @@ Result<std::uint32_t> PoolHost::request_auxiliary(std::string_view name) noexcep
     return fail(Remedy::Refuse, "name of auxiliary process '" + printable(name) +
                                     "' must have 1 to 255 bytes, without newline and NUL");
   }
+  // Half of what is left beside the workers: during a changeover old and new stand beside each other.
+  const shm::Layout& layout = setup_.mapping->layout();
+  const std::uint32_t most = std::max(layout.slots - 2 * layout.numbers, 16U) / 2 - 2;
+  if (auxiliaries_ >= most) {
+    return fail(Remedy::Refuse, "auxiliary process '" + printable(name) +
+                                    "' is one too many: there can be " + std::to_string(most));
+  }
   if (is_role_title(name)) {
     log(Severity::Warning,
         "auxiliary process '" + std::string(name) +

@@ -282,8 +282,10 @@ void Application::clean_up(Request& request) {
         }
       }
     } else if (SvOK(list)) {
-      croak("psgix.cleanup.handlers is %" SVf ", must be an array reference\n",
-            SVfARG(describe(aTHX_ list)));
+      SV* what = describe(aTHX_ list);  // before there is a C++ string to jump over
+      shared_.host->log(Severity::Error, title_of(request) + ": psgix.cleanup.handlers is " +
+                                             std::string(view(aTHX_ what)) +
+                                             ", must be an array reference");
     }
   }
   if (SV** commit = hv_fetchs(request.env, "psgix.harakiri.commit", 0)) {
@@ -349,7 +351,8 @@ runtime::Served Application::serve(runtime::Exchange& exchange) noexcept {
     } else if (!cleaned) {
       shared_.host->log(Severity::Error,
                         title_of(request) + ": cleaning up died: " + shared_.error);
-    } else if (request.harakiri) {
+    }
+    if (!guarded.exited && request.harakiri) {
       served.next = Next::LeaveHarakiri;
     }
   }

@@ -68,7 +68,17 @@ std::size_t Source::read_from_peer(std::span<char> into) {
   if (exchange_ == nullptr || all_in_memory || at_known_end || error_ != 0) {
     return 0;
   }
-  const BodyRead got = exchange_->read_body(as_writable(into));
+  BodyRead got = exchange_->read_body(as_writable(into));
+  while (got.error == EINTR && got.size == 0) {
+    // The application's own handlers (alarm): they may die, and leave through this frame, which owns nothing. As PerlIO does at a
+    // read of its own.
+    dTHX;
+    PERL_ASYNC_CHECK();
+    if (exchange_ == nullptr) {
+      return 0;
+    }
+    got = exchange_->read_body(as_writable(into));
+  }
   if (got.size == 0) {
     error_ = got.error;
   }
