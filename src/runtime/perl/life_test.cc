@@ -51,15 +51,21 @@ TEST(Cleanup, RunsAlsoAfterADeath) {
 TEST(Cleanup, OddHandlersAreReported) {
   Server server("sub { $_[0]{'psgix.cleanup.handlers'} = 'text'; [200, [], []] }");
   server.play();
-  EXPECT_THAT(
-      server.host.text(),
-      HasSubstr("cleaning up died: psgix.cleanup.handlers is 'text', must be an array reference"));
+  EXPECT_THAT(server.host.text(),
+              HasSubstr(": psgix.cleanup.handlers is 'text', must be an array reference"));
   Server other("sub { push @{ $_[0]{'psgix.cleanup.handlers'} }, 'not code'; [200, [], []] }");
   other.play();
   EXPECT_THAT(other.host.text(), HasSubstr("a cleanup handler died: "));
   Server none("sub { %{ $_[0] } = (); [200, [], []] }");
   EXPECT_TRUE(none.play().finished);
   EXPECT_EQ(none.host.text(), "");
+}
+
+TEST(Harakiri, IsReadAlsoWhenTheHandlersAreOdd) {
+  Server server(
+      "sub { $_[0]{'psgix.harakiri.commit'} = 1; $_[0]{'psgix.cleanup.handlers'} = 'text'; "
+      "[200, [], []] }");
+  EXPECT_EQ(server.play().served.next, runtime::Next::LeaveHarakiri);
 }
 
 TEST(Harakiri, IsReadAfterCleanup) {
