@@ -6,6 +6,8 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../lib";
 use BladePSGI::Test;
+use File::Copy ();
+use File::Temp ();
 use IO::Socket::INET;
 use Test::More;
 
@@ -141,6 +143,28 @@ PERL
     isnt $server->wait_exit, 'exit 0', 'a user that does not exist is an error';
     log_like $server, qr/no-such-user-here/, 'that names it';
     ok !-e $server->socket, 'nothing is created';
+};
+
+subtest 'a runtime that was built for another Perl' => sub {
+    # A copy of the program beside a module that wants a libperl which this machine does not have.
+    my $folder = File::Temp::tempdir('runtime-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+    chmod 0755, $folder;
+    mkdir "$folder/runtime";
+    File::Copy::copy(bladepsgi_binary(), "$folder/bladepsgi") or die "copy: $!";
+    chmod 0755, "$folder/bladepsgi";
+    write_text("$folder/perl.c", 'int found(void) { return 1; }');
+    write_text("$folder/module.c", 'int found(void); int use(void) { return found(); }');
+    system "c++ -shared -fPIC -Wl,-soname,libperl.so.5.99 -x c $folder/perl.c -o $folder/libperl.so.5.99"
+        and die 'cannot build';
+    system "c++ -shared -fPIC -x c $folder/module.c -o $folder/runtime/perl.so -x none $folder/libperl.so.5.99"
+        and die 'cannot build';
+    unlink "$folder/libperl.so.5.99";
+    write_text("$folder/app.psgi", 'sub { [200, [], []] }');
+    my $run = run_to_end([ "$folder/bladepsgi", qw(app.psgi 1 f.sock s.sock) ], in => $folder);
+    is $run->{exit}, 'exit 3', 'exit code 3';
+    my @lines = grep { /perl\.so/ } split /\n/, $run->{err};
+    is scalar(@lines), 1, 'one line' or diag $run->{err};
+    like $lines[0], qr/FATAL: .*libperl\.so\.5\.99.*another interpreter.*rebuild or reinstall/, 'that says what is wrong and what to do';
 };
 
 done_testing;
