@@ -1,10 +1,10 @@
 // main: reads the command line and composes the program.
 
 #include <fcntl.h>
-#include <limits.h>
 #include <unistd.h>
 
 #include <array>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -39,14 +39,15 @@ std::string runtime_module() {
   const ssize_t size = ::readlink("/proc/self/exe", path.data(), path.size());
   std::string directory(path.data(), size > 0 ? static_cast<std::size_t>(size) : 0);
   directory.erase(directory.rfind('/') + 1);
-  const std::string beside = directory + "runtime/perl.so";
+  std::string beside = directory + "runtime/perl.so";
   if (::access(beside.c_str(), F_OK) == 0) return beside;
   return directory + "../lib/bladepsgi/runtime/perl.so";
 }
 
 void print(std::FILE* stream, const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stream);
-  std::fflush(stream);
+  // Whoever closed the stream does not want to read it.
+  static_cast<void>(std::fwrite(text.data(), 1, text.size(), stream));
+  static_cast<void>(std::fflush(stream));
 }
 
 int run(int argc, char** argv) {

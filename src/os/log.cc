@@ -35,7 +35,7 @@ constexpr std::size_t kMaxPayload = PIPE_BUF - sizeof(FrameHeader);
 
 // A frame is one write(2). Errors have nowhere to go: the overseer has died, and this process is about to.
 void write_frame(int fd, FrameHeader header, std::string_view payload) noexcept {
-  std::array<char, PIPE_BUF> frame;
+  std::array<char, PIPE_BUF> frame;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled below
   header.size = static_cast<std::uint32_t>(payload.size());
   std::memcpy(frame.data(), &header, sizeof header);
   std::memcpy(frame.data() + sizeof header, payload.data(), payload.size());
@@ -92,9 +92,9 @@ bool LogFrames::feed(std::string_view bytes, const Handler& handler) {
       continue;
     }
     text_.append(payload);
-    constexpr std::size_t most =
+    constexpr std::size_t kMost =
         std::size_t{4} * 1024 * 1024;  // a message without end must not fill our memory
-    if ((header.flags & kMore) != 0 && text_.size() < most) continue;
+    if ((header.flags & kMore) != 0 && text_.size() < kMost) continue;
     handler.on_text(header.severity, text_);
     text_.clear();
   }
@@ -210,8 +210,7 @@ bool LogWriter::try_write(std::string_view& bytes) {
     const ssize_t written = ::write(fd_, piece.data(), piece.size());
     if (written < 0) {
       if (errno == EINTR) continue;
-      if (errno == EAGAIN) return false;
-      return true;  // disk full, reader gone: this line is lost, the server is not
+      return errno != EAGAIN;  // disk full, reader gone: this line is lost, the server is not
     }
     bytes.remove_prefix(static_cast<std::size_t>(written));
   }

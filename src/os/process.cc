@@ -54,8 +54,8 @@ namespace {
     const std::string line = std::string(failure.what()) + "\n";
     [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
   } catch (...) {
-    constexpr std::string_view line = "unknown exception\n";
-    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+    constexpr std::string_view kLine = "unknown exception\n";
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kLine.data(), kLine.size());
   }
   ::_exit(code);
 }
@@ -87,8 +87,8 @@ void close_private_descriptors() {
 }  // namespace
 
 void set_private_descriptors(std::vector<int> fds) {
-  static const int registered = ::pthread_atfork(nullptr, nullptr, close_private_descriptors);
-  if (registered != 0) throw SystemError(registered, "watch forks");
+  static const int kRegistered = ::pthread_atfork(nullptr, nullptr, close_private_descriptors);
+  if (kRegistered != 0) throw SystemError(kRegistered, "watch forks");
   private_descriptors = std::move(fds);
 }
 

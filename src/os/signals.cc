@@ -1,10 +1,10 @@
 #include "os/signals.h"
 
-#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 
 #include "os/system_error.h"
 

@@ -1,11 +1,11 @@
 #include "os/system_error.h"
 
 #include <fcntl.h>
-#include <string.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 
 namespace bladepsgi::os {
 

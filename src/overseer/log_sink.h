@@ -53,10 +53,10 @@ class LogSink {
   Opened open(std::string role,
               std::function<void(pid_t)> on_ready,
               std::function<void()> on_closed = {});
-  void start_reading(SourceId source, pid_t pid);
+  void start_reading(SourceId id, pid_t pid);
 
   // The process is dead: reads what it left behind, and forgets the pipes that nobody else holds.
-  void finish(SourceId source);
+  void finish(SourceId id);
 
   // Reads what has arrived from everybody and writes it out, waiting at most that long for a stuck reader.
   void drain(std::chrono::milliseconds limit);

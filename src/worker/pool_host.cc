@@ -1,6 +1,7 @@
 #include "worker/pool_host.h"
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include "base/text.h"
@@ -67,21 +68,31 @@ Result<runtime::ObjectId> PoolHost::created(shm::Kind kind,
   return result->id;
 }
 
+// No exception (of memory) may enter the language's frames.
 Result<runtime::ObjectId> PoolHost::new_semaphore(std::string_view name,
                                                   std::int64_t initial,
                                                   runtime::OnDeath on_death) noexcept {
-  if (auto checked = check_name(shm::Kind::Semaphore, name); !checked) return fail(checked.error());
-  const auto mapped = on_death == runtime::OnDeath::Default  ? shm::OnDeath::Default
-                      : on_death == runtime::OnDeath::Return ? shm::OnDeath::Return
-                                                             : shm::OnDeath::Keep;
-  return created(shm::Kind::Semaphore, name,
-                 objects_.semaphore(name, initial, mapped, setup_.generation));
+  try {
+    if (auto checked = check_name(shm::Kind::Semaphore, name); !checked)
+      return fail(checked.error());
+    const auto mapped = on_death == runtime::OnDeath::Default  ? shm::OnDeath::Default
+                        : on_death == runtime::OnDeath::Return ? shm::OnDeath::Return
+                                                               : shm::OnDeath::Keep;
+    return created(shm::Kind::Semaphore, name,
+                   objects_.semaphore(name, initial, mapped, setup_.generation));
+  } catch (const std::exception& failure) {
+    return fail(Remedy::Retry, failure.what());
+  }
 }
 
 Result<runtime::ObjectId> PoolHost::new_atomic(std::string_view name,
                                                std::int64_t initial) noexcept {
-  if (auto checked = check_name(shm::Kind::Atomic, name); !checked) return fail(checked.error());
-  return created(shm::Kind::Atomic, name, objects_.atomic(name, initial, setup_.generation));
+  try {
+    if (auto checked = check_name(shm::Kind::Atomic, name); !checked) return fail(checked.error());
+    return created(shm::Kind::Atomic, name, objects_.atomic(name, initial, setup_.generation));
+  } catch (const std::exception& failure) {
+    return fail(Remedy::Retry, failure.what());
+  }
 }
 
 runtime::Acquired PoolHost::acquire(runtime::ObjectId semaphore) noexcept {
@@ -125,7 +136,7 @@ Result<std::uint32_t> PoolHost::request_auxiliary(std::string_view name) noexcep
                                     "' can be requested only while the application loads");
   }
   if (name.empty() || name.size() > shm::kNameLimit ||
-      name.find_first_of(std::string_view("\n\0", 2)) != name.npos) {
+      name.find_first_of(std::string_view("\n\0", 2)) != std::string_view::npos) {
     return fail(Remedy::Refuse, "name of auxiliary process '" + printable(name) +
                                     "' must have 1 to 255 bytes, without newline and NUL");
   }
