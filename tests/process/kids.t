@@ -45,9 +45,12 @@ subtest 'SIGTERM ends it, and the worker goes on undisturbed' => sub {
 subtest 'it does not hold the listening socket' => sub {
     my $server = BladePSGI::Test->start(app => $app, workers => 1);
     my $kid = $server->get('/fork')->{body};
-    my @sockets = grep { (readlink($_) // '') =~ /socket:/ } glob "/proc/$kid/fd/*";
-    my %listening = map { $_ => 1 } map { (split)[6] } grep { (split)[3] eq '00010000' } split /\n/, read_text('/proc/net/unix');
-    is scalar(grep { my ($inode) = readlink($_) =~ /\[(\d+)\]/; $listening{ $inode // '' } } @sockets), 0, 'none that listens';
+    my $listens = sub {
+        my %listening = map { $_ => 1 } map { (split)[6] } grep { (split)[3] eq '00010000' } split /\n/, read_text('/proc/net/unix');
+        return grep { (readlink($_) // '') =~ /\Asocket:\[(\d+)\]/ && $listening{$1} } glob "/proc/$kid/fd/*";
+    };
+    ok wait_for(sub { !$listens->() }), 'none that listens, once it runs';
+    ok kill(0, $kid), 'while it lives';
     kill KILL => $kid;
     is $server->stop, 'exit 0', 'stops';
 };
