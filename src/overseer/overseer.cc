@@ -29,6 +29,7 @@ int Overseer::run() {
   environment.loop = &loop_;
   environment.log = &log_;
   environment.title = &title_;
+  environment.lifeline = &lifeline_;
   environment.descriptor_limit = descriptor_limit;
   environment.stop_on_crash = options_.on_crash == supervise::CrashAction::Stop;
   environment.on_failure = [this](int code) {

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "os/event_loop.h"
+#include "os/lifeline.h"
 #include "os/process.h"
 #include "os/signals.h"
 #include "overseer/log_sink.h"
@@ -34,6 +35,7 @@ class Overseer {
   Options options_;
   os::ProcessTitle& title_;
   os::SignalFd signals_;
+  os::Lifeline lifeline_;
   os::EventLoop loop_;
   LogSink log_;
   std::list<Pool> pools_;

@@ -147,6 +147,7 @@ Result<void> Pool::start_zygote() {
   const auto pid = os::fork_role(os::Parent::Caller, [&, &theirs = theirs] {
     zygote::Inheritance inheritance;
     inheritance.overseer = overseer;
+    inheritance.lifeline = environment_.lifeline->descriptor();
     inheritance.control = theirs.get();
     inheritance.output = opened.ends.output.get();
     inheritance.error = opened.ends.error.get();

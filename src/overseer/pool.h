@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "os/event_loop.h"
+#include "os/lifeline.h"
 #include "os/process.h"
 #include "os/socket.h"
 #include "overseer/log_sink.h"
@@ -38,7 +39,8 @@ class Pool {
     os::EventLoop* loop = nullptr;
     LogSink* log = nullptr;
     os::ProcessTitle* title = nullptr;
-    std::size_t descriptor_limit = 0;  // the soft limit that applications get back
+    const os::Lifeline* lifeline = nullptr;  // what may change its user is tied to it
+    std::size_t descriptor_limit = 0;        // the soft limit that applications get back
     bool stop_on_crash = false;
     std::function<void(int exit_code)> on_failure;  // the server cannot go on
   };

@@ -25,7 +25,6 @@ struct Options {
 };
 
 struct Inheritance {
-  pid_t overseer = 0;          // our parent; its death is ours
   std::vector<int> listeners;  // non-blocking, shared with every sibling
   int log_channel = -1;
   // Both ends of a pipe: readable when the worker shall look whether it was told to leave (scoreboard, SIGTERM).

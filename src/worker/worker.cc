@@ -248,8 +248,6 @@ class Worker {
   }
 
   void wait() {
-    // The kernel forgets the wish to die with the overseer when the application changes its user.
-    os::die_with_parent(inheritance_.overseer);
     if (pause_) {
       pause_ = false;
       pollfd wake{.fd = inheritance_.wake_read, .events = POLLIN, .revents = 0};

@@ -28,8 +28,9 @@ struct Options {
 
 struct Inheritance {
   pid_t overseer = 0;
-  int control = -1;  // SOCK_SEQPACKET, see control.h
-  int output = -1;   // become descriptors 1 and 2; -1: keep those inherited
+  int lifeline = -1;  // of the overseer: who is tied to it dies with it, see os/lifeline.h
+  int control = -1;   // SOCK_SEQPACKET, see control.h
+  int output = -1;    // become descriptors 1 and 2; -1: keep those inherited
   int error = -1;
   int log_channel = -1;
   std::vector<int> listeners;

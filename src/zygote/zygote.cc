@@ -19,6 +19,7 @@
 
 #include "base/text.h"
 #include "os/clock.h"
+#include "os/lifeline.h"
 #include "os/log.h"
 #include "os/process.h"
 #include "os/signals.h"
@@ -136,12 +137,14 @@ class Zygote {
       if (null.is_open()) ::dup2(null.get(), STDIN_FILENO);
     }
     std::vector<int> keep = inheritance_.listeners;
-    keep.insert(keep.end(), {inheritance_.control, inheritance_.log_channel,
+    keep.insert(keep.end(), {inheritance_.control, inheritance_.lifeline, inheritance_.log_channel,
                              inheritance_.mapping->descriptor()});
     os::close_all_except(keep);
+    tie_ = os::tie_to(inheritance_.lifeline);  // for an application that changes its user itself
     before_loading_ = open_descriptors();
     std::vector<int> not_for_kids = inheritance_.listeners;
-    not_for_kids.push_back(inheritance_.control);
+    not_for_kids.insert(not_for_kids.end(),
+                        {inheritance_.control, inheritance_.lifeline, tie_.get()});
     os::set_private_descriptors(std::move(not_for_kids));
     os::restore_descriptor_limit(options_.descriptor_limit);
     inheritance_.title->set(options_.title_prefix + ": zygote");
@@ -262,8 +265,10 @@ class Zygote {
 
   // Descriptors of the child: output, error (both absent with raw output), log channel. They live as long as the
   // process: its Fd objects are in frames that are never left.
-  int enter_child(ReceivedMessage& request) const {
+  int enter_child(ReceivedMessage& request) {
     os::die_with_parent(inheritance_.overseer);
+    tie_ = os::tie_to(inheritance_.lifeline);  // our own: what we inherited is the zygote's
+    ::close(inheritance_.lifeline);
     ::close(inheritance_.control);
     ::close(inheritance_.log_channel);
     if (request.fds.size() == 3) {
@@ -289,11 +294,10 @@ class Zygote {
     child.wake_write = wake_write.get();
     child.log_channel = enter_child(request);
     std::vector<int> not_for_kids = inheritance_.listeners;
-    not_for_kids.insert(not_for_kids.end(), {child.wake_read, child.wake_write});
+    not_for_kids.insert(not_for_kids.end(), {child.wake_read, child.wake_write, tie_.get()});
     os::set_private_descriptors(std::move(not_for_kids));
     inheritance_.title->set(
         fmt::format("{}: worker {}", options_.title_prefix, request.message.number));
-    child.overseer = inheritance_.overseer;
     child.listeners = inheritance_.listeners;
     child.mapping = inheritance_.mapping;
     child.slot = request.message.slot;
@@ -306,7 +310,9 @@ class Zygote {
 
   int run_auxiliary(ReceivedMessage& request) {
     const os::LogChannel channel(enter_child(request));
-    os::set_private_descriptors(inheritance_.listeners);
+    std::vector<int> not_for_kids = inheritance_.listeners;
+    not_for_kids.push_back(tie_.get());
+    os::set_private_descriptors(std::move(not_for_kids));
     const std::uint32_t index = request.message.number;
     const std::string name = index < names_.size() ? names_[index] : "auxiliary";
     inheritance_.title->set(options_.title_prefix + ": " + name);
@@ -327,6 +333,7 @@ class Zygote {
   Inheritance& inheritance_;
   const Options& options_;
   os::LogChannel log_;
+  os::Fd tie_;
   std::vector<int> before_loading_;
   std::unique_ptr<worker::PoolHost> host_;
   runtime::App* app_ = nullptr;

@@ -91,6 +91,42 @@ subtest 'no request waits for a worker that was killed while it was idle' => sub
     is $server->stop, 'exit 0', 'stops';
 };
 
+subtest 'the overseer is killed: nothing of it lives on, whatever user it has become' => sub {
+    plan skip_all => 'only root can become somebody else' unless as_root();
+    my $nobody = getpwnam 'nobody';
+    for my $where (qw(loader worker auxiliary)) {
+        # Every one of them hangs: it would never come back to a place where it could look who its parent is.
+        my $server = BladePSGI::Test->start(
+            workers => 1,
+            loader  => BladePSGI::Test->gate_code . <<"PERL");
+package My::Loader;
+use POSIX ();
+sub become { POSIX::setgid($nobody); POSIX::setuid($nobody); die "cannot: \$!" if \$> != $nobody }
+sub {
+    my (\$context) = \@_;
+    chmod 0777, '.';
+    become() if '$where' eq 'loader';
+    \$context->request_auxiliary_process('hangs', sub {
+        become() if '$where' eq 'auxiliary';
+        main::mark('auxiliary');
+        select undef, undef, undef, 3600 while 1;
+    });
+    return ({}, sub {
+        become() if '$where' eq 'worker';
+        main::mark('worker');
+        select undef, undef, undef, 3600 while 1;
+    });
+};
+PERL
+        my $c = $server->connect;
+        $c->send(request_bytes(uri => '/'));
+        ok $server->wait_mark('worker') && $server->wait_mark('auxiliary'), "$where changes its user";
+        kill KILL => $server->pid;
+        $server->wait_exit;
+        is_deeply [ $server->survivors ], [], 'nothing survives';
+    }
+};
+
 subtest 'crash loops are slowed down' => sub {
     my $server = BladePSGI::Test->start(
         workers => 1,
