@@ -41,6 +41,7 @@ struct Config {
   std::optional<std::string> mount;  // "" is the root, else "/…" without a trailing slash
   PathInfo path_info = PathInfo::Auto;
   std::chrono::milliseconds load_timeout{};
+  bool no_preload = false;
 
   // Processes
   std::string proctitle_prefix;

@@ -159,6 +159,9 @@ inline constexpr std::array kOptions{
     Option{"load-timeout", "", "TIME", "300s", "", Section::Application,
            Duration{&Config::load_timeout, kShortest, kLongest},
            "How long loading the application may take."},
+    Option{"no-preload", "", "", "", "", Section::Application, Flag{&Config::no_preload},
+           "Load the application in each worker after its fork, instead of once before: for code "
+           "that does not survive a fork. Workers then share none of its memory."},
 
     Option{"proctitle-prefix", "p", "PREFIX", "Blade", "", Section::Processes,
            Text{&Config::proctitle_prefix, true}, "Prefix of all process titles.", true},

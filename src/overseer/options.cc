@@ -89,6 +89,7 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
   zygote::Options& zygote = pool.zygote;
   zygote.title_prefix = config.proctitle_prefix;
   zygote.runtime_module = runtime_module;
+  zygote.preload = !config.no_preload;
   zygote.load.application_path = config.application_path;
   zygote.load.loader = config.loader;
   zygote.load.error_stream = config.errors == config::Errors::FastCgi

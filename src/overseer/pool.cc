@@ -16,6 +16,7 @@
 #include "monitoring/monitoring.h"
 #include "os/privileges.h"
 #include "os/system_error.h"
+#include "supervise/ending.h"
 
 namespace bladepsgi::overseer {
 
@@ -186,16 +187,24 @@ Result<void> Pool::start_zygote() {
   os::set_non_blocking(zygote_.control.get());
   environment_.loop->add(zygote_.control.get(), EPOLLIN,
                          [this, generation](std::uint32_t) { on_control(generation); });
-  zygote_.load_deadline =
-      environment_.loop->call_at(os::monotonic_now() + options_.load_timeout, [this, pid = *pid] {
-        zygote_.load_deadline = {};
+  zygote_.load_deadline = limit_loading("", [this, pid = *pid] {
+    zygote_.load_deadline = {};
+    if (auto late = find_pid(pid)) (*late)->child.signal(SIGKILL);
+  });
+  return {};
+}
+
+os::EventLoop::TimerId Pool::limit_loading(std::string who, std::function<void()> kill) {
+  return environment_.loop->call_at(
+      os::monotonic_now() + options_.load_timeout,
+      [this, who = std::move(who), kill = std::move(kill)] {
         environment_.log->log(
             Severity::Error,
-            fmt::format("the application has not loaded within {} (--load-timeout); it is given up",
-                        seconds_text(options_.load_timeout)));
-        if (auto late = find_pid(pid)) (*late)->child.signal(SIGKILL);
+            fmt::format(
+                "the application has not loaded {}within {} (--load-timeout); it is given up", who,
+                seconds_text(options_.load_timeout)));
+        kill();
       });
-  return {};
 }
 
 void Pool::forget_zygote() {
@@ -217,10 +226,10 @@ void Pool::on_control(std::uint32_t generation) {
     const zygote::ReceivedMessage& message = **received;
     switch (message.message.kind) {
       case zygote::MessageKind::AuxiliaryRequested:
-        zygote_.auxiliary_names.push_back(message.text);
+        on_auxiliary_requested(message);
         break;
       case zygote::MessageKind::Loaded:
-        on_loaded(milliseconds(message.message.value));
+        on_loaded(message.message.slot, milliseconds(message.message.value));
         break;
       case zygote::MessageKind::Forked:
         on_forked(message.message);
@@ -239,35 +248,86 @@ void Pool::on_control(std::uint32_t generation) {
   }
 }
 
-void Pool::on_loaded(milliseconds took) {
+void Pool::on_auxiliary_requested(const zygote::ReceivedMessage& message) {
+  const auto asking = find_slot(message.message.slot);
+  if (asking) (*asking)->auxiliary_names.push_back(message.text);
+}
+
+void Pool::on_loaded(shm::SlotIndex slot, milliseconds took) {
+  const auto loaded = find_slot(slot);
+  if (!loaded) return;
+  if ((*loaded)->kind == Kind::Zygote) on_zygote_loaded(took);
+  if ((*loaded)->kind == Kind::Worker) on_worker_loaded(**loaded, took);
+  if ((*loaded)->kind == Kind::Auxiliary) environment_.loop->cancel((*loaded)->load_deadline);
+}
+
+void Pool::on_zygote_loaded(milliseconds took) {
   environment_.loop->cancel(zygote_.load_deadline);
   zygote_.is_loaded = true;
   zygote_position_.policy.served();
   load_time_ = took;
   board_->set_generations(zygote_.generation, std::min(oldest_generation(), zygote_.generation));
-  if (board_->start_time() == 0) board_->set_start_time(os::wall_clock_now());
+  if (is_preloading()) note_start();
   for (Process& process : processes_) {
-    if (process.kind == Kind::Zygote && process.generation == zygote_.generation)
+    if (process.kind == Kind::Zygote && process.generation == zygote_.generation) {
       process.is_ready = true;
+      if (is_preloading()) zygote_.auxiliary_names = std::move(process.auxiliary_names);
+    }
   }
   if (was_ready_) {
-    environment_.log->log(Severity::Log,
-                          fmt::format("the application was loaded again in {}; workers change over",
-                                      seconds_text(took)));
+    environment_.log->log(
+        Severity::Log,
+        is_preloading() ? fmt::format("the application was loaded again in {}; workers change over",
+                                      seconds_text(took))
+                        : "there is a new zygote; workers change over");
   }
   if (is_stopping_) return;
+  if (!is_preloading() && !listener_->is_published()) {
+    // One shows whether the application loads at all: a broken one is reported once, not by each worker.
+    request_worker(0);
+    return;
+  }
+  request_missing_workers();
+  if (is_preloading()) make_auxiliaries();
+}
+
+// On the statistics socket: when the application was loaded for the first time.
+void Pool::note_start() {
+  if (board_->start_time() == 0) board_->set_start_time(os::wall_clock_now());
+}
+
+void Pool::on_worker_loaded(Process& worker, milliseconds took) {
+  environment_.loop->cancel(worker.load_deadline);
+  note_start();
+  if (worker.generation != zygote_.generation) return;
+  load_time_ = std::max(load_time_, took);
+  if (!zygote_.auxiliary_names) {
+    zygote_.auxiliary_names = std::move(worker.auxiliary_names);
+    if (!is_stopping_) make_auxiliaries();
+  } else if (*zygote_.auxiliary_names != worker.auxiliary_names) {
+    environment_.log->log(
+        Severity::Warning,
+        fmt::format("the loader asked for other auxiliary processes in worker {} (pid {}) than in "
+                    "the first one; what it asked for now has no effect",
+                    worker.number, worker.child.pid()));
+  }
+}
+
+// In the current generation: of an older one each waits for its successor.
+void Pool::request_missing_workers() {
   for (std::uint32_t number = 0; number < options_.workers; ++number) {
     environment_.loop->cancel(worker_positions_[number].restart);
-    request_worker(number);
+    restart(Kind::Worker, number);
   }
+}
 
+// Exchanges the auxiliary processes for those that the current generation's loader asked for.
+void Pool::make_auxiliaries() {
   for (Position& position : auxiliary_positions_)
     environment_.loop->cancel(position.restart);
   auxiliary_positions_.clear();
-  auxiliary_positions_.resize(zygote_.auxiliary_names.size());
-  for (std::uint32_t index = 0; index < auxiliary_positions_.size(); ++index) {
-    auxiliary_positions_[index].name = zygote_.auxiliary_names[index];
-  }
+  for (const std::string& name : *zygote_.auxiliary_names)
+    auxiliary_positions_.emplace_back().name = name;
   // Those of the old generation make room first: two of a kind would do everything twice.
   bool waits = false;
   for (Process& process : processes_) {
@@ -354,11 +414,22 @@ Result<void> Pool::try_request_child(Kind kind, std::string role, std::uint32_t 
     if (end->is_open()) fds.push_back(end->get());
   }
   if (wake) fds.insert(fds.end(), {wake->read.get(), wake->write.get()});
+  if (!is_preloading()) {
+    process.load_deadline = limit_loading(
+        is_worker ? fmt::format("in worker {} ", number) : fmt::format("in {} ", process.role),
+        [this, index] {
+          const auto late = find_slot(index);
+          if (!late) return;
+          (*late)->load_deadline = {};
+          (*late)->child.signal(SIGKILL);
+        });
+  }
   const zygote::Message message{
       .kind = is_worker ? zygote::MessageKind::ForkWorker : zygote::MessageKind::ForkAuxiliary,
       .slot = index,
       .number = number};
-  if (auto sent = zygote::send(zygote_.control.get(), message, {}, fds); !sent) {
+  if (auto sent = zygote::send(zygote_.control.get(), message, process.role, fds); !sent) {
+    environment_.loop->cancel(process.load_deadline);
     environment_.log->finish(opened->source);
     board_->retire(index);
     return fail(sent.error().remedy,
@@ -376,6 +447,8 @@ void Pool::tell_to_leave(Process& process) {
   const char byte = 'L';
   [[maybe_unused]] const ssize_t written =
       ::write(process.wake.get(), &byte, 1);  // full: it is awake
+  // One that still loads looks nowhere.
+  if (!is_preloading() && !process.is_ready) process.child.signal(SIGTERM);
 }
 
 void Pool::on_forked(const zygote::Message& message) {
@@ -391,8 +464,9 @@ void Pool::on_forked(const zygote::Message& message) {
     process_ended(*found, status);
     return;
   }
-  // Asked to leave before it had a pid; a worker has its own way to learn of that.
-  if (process.kind == Kind::Auxiliary && process.is_leaving) process.child.signal(SIGTERM);
+  // Asked to leave before it had a pid; a worker that does not load has its own way to learn of that.
+  if (process.is_leaving && (process.kind == Kind::Auxiliary || !is_preloading()))
+    process.child.signal(SIGTERM);
   forget_unclaimed();
 }
 
@@ -416,7 +490,9 @@ void Pool::on_ready(Handle process) {
       if (other.generation >= process->generation || other.is_leaving) continue;
       tell_to_leave(other);
     }
+    const bool was_published = listener_->is_published();
     publish();
+    if (!is_preloading() && !was_published) request_missing_workers();  // the application loads
   }
   announce_if_complete();
 }
@@ -442,10 +518,12 @@ void Pool::announce_if_complete() {
     if (process.kind == Kind::Auxiliary) ++auxiliaries;
   }
   if (workers < options_.workers || auxiliaries < auxiliary_positions_.size()) return;
+  const std::string_view how =
+      is_preloading() ? "application loaded in" : "each of which loaded the application, in up to";
   was_ready_ = true;
   environment_.log->log(Severity::Log,
-                        fmt::format("ready: {}, application loaded in {}",
-                                    plural(options_.workers, "worker"), seconds_text(load_time_)));
+                        fmt::format("ready: {}, {} {}", plural(options_.workers, "worker"), how,
+                                    seconds_text(load_time_)));
 }
 
 bool Pool::on_reaped(os::Ended ended) {
@@ -497,6 +575,7 @@ void Pool::give_back(const Process& process) {
 void Pool::process_ended(Handle handle, int status) {
   const pid_t pid = handle->child.pid();
   environment_.log->finish(handle->source);
+  environment_.loop->cancel(handle->load_deadline);
   const os::Monotonic now = os::monotonic_now();
   std::optional<shm::SlotSnapshot> last;
   if (handle->slot) {
@@ -509,16 +588,21 @@ void Pool::process_ended(Handle handle, int status) {
   board_->set_generations(zygote_.generation, oldest_generation());
   forget_unclaimed();
 
-  // A worker says in its slot that it leaves of its own accord (harakiri, exit in the application). What was told to leave
-  // is expected to do so in order; an auxiliary process told by SIGTERM may simply die of it. Whoever stops us may signal all
-  // of us at once (a service manager, a terminal), so while we stop the others may have been told before we could.
-  const bool has_left = last && last->state == shm::State::Gone && os::is_clean_exit(status);
-  const bool was_told = process.is_leaving || is_stopping_;
-  const bool died_of_it =
-      process.kind == Kind::Auxiliary && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM;
-  const bool has_obeyed = was_told && (os::is_clean_exit(status) || died_of_it ||
-                                       (process.is_leaving && process.kind == Kind::Auxiliary));
-  const bool is_expected = was_killed_ || has_obeyed || has_left;
+  // A worker says in its slot that it leaves of its own accord (harakiri, exit in the application).
+  const bool is_auxiliary = process.kind == Kind::Auxiliary;
+  const bool still_loads = !is_preloading() && !process.is_ready;
+  const supervise::Ending ending{
+      .was_clean = os::is_clean_exit(status),
+      .was_terminated = WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM,
+      .said_goodbye = last && last->state == shm::State::Gone,
+      .was_told = process.is_leaving,
+      .is_stopping = is_stopping_,
+      .was_killed = was_killed_,
+      .goes_its_own_way = is_auxiliary,
+      .may_die_of_sigterm = is_auxiliary || still_loads,
+  };
+  const bool has_left = supervise::has_left_by_itself(ending);
+  const bool is_expected = supervise::is_expected(ending);
   const std::string who =
       process.kind == Kind::Worker ? fmt::format("worker {}", process.number) : process.role;
   supervise::Life life{.started = process.started, .died = now};
@@ -538,9 +622,19 @@ void Pool::process_ended(Handle handle, int status) {
     life.served = was_loaded;
   }
 
+  // The one that shows whether the application loads.
+  if (process.kind == Kind::Worker && still_loads && pid != 0 && !is_stopping_ &&
+      !listener_->is_published() && zygote_.is_loaded && process.generation == zygote_.generation) {
+    on_load_failure(os::describe_status(status));
+    return;
+  }
+
   std::string report;
   if (pid == 0) {
     report = fmt::format("{} could not be made", who);
+  } else if (still_loads && WIFEXITED(status) &&
+             WEXITSTATUS(status) == to_int(config::ExitCode::ApplicationNotLoaded)) {
+    report = fmt::format("{} (pid {}) could not load the application", who, pid);
   } else {
     report = fmt::format("{} (pid {}) died unexpectedly: {}{}", who, pid,
                          os::describe_status(status), last ? describe_request(*last, now) : "");

@@ -82,6 +82,9 @@ class Pool {
     os::Monotonic started{};
     LogSink::SourceId source = 0;
     os::Fd wake;  // of a worker: a byte into it makes it look whether it was told to leave
+    // Without preloading: what it has asked for while it loads, and until when it must have loaded.
+    std::vector<std::string> auxiliary_names;
+    os::EventLoop::TimerId load_deadline;
   };
 
   using ProcessList = std::list<Process>;
@@ -98,7 +101,8 @@ class Pool {
     os::Fd control;
     std::uint32_t generation = 0;
     bool is_loaded = false;
-    std::vector<std::string> auxiliary_names;
+    // Of what the loader asked for; without preloading the first worker's run of it counts.
+    std::optional<std::vector<std::string>> auxiliary_names;
     os::EventLoop::TimerId load_deadline;
   };
 
@@ -106,7 +110,13 @@ class Pool {
   Result<void> start_monitoring();
   Result<void> start_zygote();
   void on_control(std::uint32_t generation);
-  void on_loaded(std::chrono::milliseconds took);
+  void on_auxiliary_requested(const zygote::ReceivedMessage& message);
+  void on_loaded(shm::SlotIndex slot, std::chrono::milliseconds took);
+  void on_zygote_loaded(std::chrono::milliseconds took);
+  void on_worker_loaded(Process& worker, std::chrono::milliseconds took);
+  void note_start();
+  void request_missing_workers();
+  void make_auxiliaries();
   void on_forked(const zygote::Message& message);
   void on_load_failure(std::string_view reason);
   void request_worker(std::uint32_t number);
@@ -122,6 +132,10 @@ class Pool {
   void schedule(Position& position, Kind kind, std::uint32_t number, supervise::Duration delay);
   void restart(Kind kind, std::uint32_t number);
   Position& position_of(const Process& process);
+
+  [[nodiscard]] bool is_preloading() const { return options_.zygote.preload; }
+
+  os::EventLoop::TimerId limit_loading(std::string who, std::function<void()> kill);
   [[nodiscard]] bool has_successor(const Process& process) const;
   void give_back(const Process& process);
   void forget_zygote();
@@ -154,7 +168,7 @@ class Pool {
   std::vector<Position> worker_positions_;
   std::vector<Position> auxiliary_positions_;
 
-  std::chrono::milliseconds load_time_{};
+  std::chrono::milliseconds load_time_{};  // the longest, where each worker loads
   bool was_ready_ = false;
   bool is_stopping_ = false;
   bool was_killed_ = false;  // what ends from now on has no choice

@@ -1,6 +1,8 @@
 // Control: the messages between overseer and a zygote, over a SOCK_SEQPACKET pair.
 //
 // Overseer asks for children, zygote answers; each message is one fixed struct, followed by text where its kind says so.
+// Without preloading a child, as long as it loads, writes into the same socket what a zygote that loads would.
+//
 // Both ends are the same program, forked: no versions, no byte order. What comes from the zygote is still checked, because
 // application code ran in that process.
 #pragma once
@@ -21,15 +23,15 @@ namespace bladepsgi::zygote {
 
 enum class MessageKind : std::uint32_t {
   // overseer → zygote; descriptors of the child come with it: standard output and error (not with raw output), log channel,
-  // for a worker both ends of its wake pipe
+  // for a worker both ends of its wake pipe; text: its role
   ForkWorker = 1,
   ForkAuxiliary,
 
-  // zygote → overseer
+  // zygote → overseer; slot: of who says it, or whom it is about
   AuxiliaryRequested,  // while loading; text: name
-  Loaded,
-  Forked,      // pid of the child in slot
-  ForkFailed,  // errno in value
+  Loaded,              // without preloading the zygote says so at once
+  Forked,              // pid of the child in slot
+  ForkFailed,          // errno in value
 };
 
 struct Message {

@@ -21,6 +21,7 @@ struct Options {
   std::string title_prefix;
   std::string runtime_module;  // path of the shared object
   runtime::LoadOptions load;
+  bool preload = true;  // false: not here, each child loads the application for itself
   worker::Options worker;
   std::optional<os::Identity> identity;  // become that before anything of the application runs
   std::size_t descriptor_limit = 0;      // the soft limit that the application gets back
@@ -41,8 +42,9 @@ struct Inheritance {
   Options options;
 };
 
-// Loads the application, then makes children on the overseer's word until its end of the control socket is closed.
-// Returns the exit code; 3 when the application could not be loaded (the reason is in the log then).
+// Loads the application (unless its children shall), then makes children on the overseer's word until its end of the control
+// socket is closed. Returns the exit code, which is also that of a child: 3 when the application could not be loaded (the reason
+// is in the log then).
 int run(Inheritance& inheritance);
 
 }  // namespace bladepsgi::zygote

@@ -7,9 +7,11 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <initializer_list>
 #include <memory>
 #include <utility>
 
+#include "base/text.h"
 #include "os/clock.h"
 #include "os/lifeline.h"
 #include "os/log.h"
@@ -38,26 +40,19 @@ class Zygote {
       log_.text(Severity::Fatal, dropped.error().message);
       return kNotLoaded;
     }
-    const os::Monotonic start = os::monotonic_now();
-    if (auto loaded = load(); !loaded) {
-      log_.text(Severity::Fatal, loaded.error().message);
+    if (auto opened = open_module(); !opened) {
+      log_.text(Severity::Fatal, opened.error().message);
       return kNotLoaded;
     }
-    // From here on no code of the application runs in this process: no handler, no timer.
-    os::block_all_signals();
-    host_->end_loading();
-    warn_about_shared_handles();
-    const auto took =
-        std::chrono::duration_cast<std::chrono::milliseconds>(os::monotonic_now() - start);
-    log_.ready(::getpid());
-    if (auto sent =
-            send(inheritance_.control, {.kind = MessageKind::Loaded, .value = took.count()});
-        !sent) {
-      const std::string reason =
-          sent.error().message + "; has the application closed descriptors that are the server's?";
-      log_.text(Severity::Fatal, reason);
-      return 1;
+    if (options_.preload) {
+      if (!load(inheritance_.slot, inheritance_.log_channel)) return kNotLoaded;
+      warn_about_shared_handles();
+    } else {
+      // No code of the application ever runs in this process.
+      os::block_all_signals();
+      if (!send_loaded(inheritance_.slot, {})) return 1;
     }
+    log_.ready(::getpid());
     return serve();
   }
 
@@ -101,7 +96,7 @@ class Zygote {
     return {};
   }
 
-  Result<void> load() {
+  Result<void> open_module() {
     // Symbols of the interpreter must be visible to the XS modules that it loads.
     void* handle = ::dlopen(options_.runtime_module.c_str(), RTLD_NOW | RTLD_GLOBAL);
     if (handle == nullptr) {
@@ -117,32 +112,57 @@ class Zygote {
     }
     const auto find =
         reinterpret_cast<runtime::ModuleFunction>(::dlsym(handle, runtime::kModuleSymbol));
-    const runtime::Module* module = find != nullptr ? find() : nullptr;
-    if (module == nullptr || module->abi != runtime::kModuleAbi || module->load == nullptr) {
+    module_ = find != nullptr ? find() : nullptr;
+    if (module_ == nullptr || module_->abi != runtime::kModuleAbi || module_->load == nullptr) {
       return fail(
           Remedy::Refuse,
           fmt::format("'{}' is no language runtime of this version of BladePSGI; reinstall it",
                       options_.runtime_module));
     }
+    return {};
+  }
+
+  // Loads the application into this process: the zygote, or without preloading each of its children. All signals are blocked
+  // when it returns. False: the reason is in the log.
+  bool load(std::uint32_t slot, int log_channel) {
+    const os::Monotonic start = os::monotonic_now();
     worker::PoolHost::Setup setup;
     setup.mapping = inheritance_.mapping;
     setup.generation = inheritance_.generation;
     setup.application_path = options_.load.application_path;
     setup.loader = options_.load.loader;
     setup.listen_descriptor = inheritance_.listeners.front();
-    setup.log_channel = inheritance_.log_channel;
-    setup.slot = inheritance_.slot;
+    setup.log_channel = log_channel;
+    setup.slot = slot;
     setup.role_words = {"overseer", "zygote", "monitoring", "lobby", "worker"};
-    setup.on_auxiliary = [this](std::string_view name, std::uint32_t index) {
+    setup.on_auxiliary = [this, slot](std::string_view name, std::uint32_t index) {
       names_.emplace_back(name);
-      return send(inheritance_.control, {.kind = MessageKind::AuxiliaryRequested, .number = index},
-                  name);
+      return send(inheritance_.control,
+                  {.kind = MessageKind::AuxiliaryRequested, .slot = slot, .number = index}, name);
     };
     host_ = std::make_unique<worker::PoolHost>(std::move(setup));
-    auto app = module->load(*host_, options_.load);
-    if (!app) return fail(app.error());
+    auto app = module_->load(*host_, options_.load);
+    // From here on no code of the application runs until this process says so: no handler, no timer.
+    os::block_all_signals();
+    if (!app) {
+      os::LogChannel(log_channel).text(Severity::Fatal, app.error().message);
+      return false;
+    }
     app_ = *app;
-    return {};
+    host_->end_loading();
+    return send_loaded(
+        slot, std::chrono::duration_cast<std::chrono::milliseconds>(os::monotonic_now() - start));
+  }
+
+  [[nodiscard]] bool send_loaded(std::uint32_t slot, std::chrono::milliseconds took) const {
+    const Message message{.kind = MessageKind::Loaded, .slot = slot, .value = took.count()};
+    const auto sent = send(inheritance_.control, message);
+    if (!sent) {
+      log_.text(
+          Severity::Fatal,
+          sent.error().message + "; has the application closed descriptors that are the server's?");
+    }
+    return sent.has_value();
   }
 
   void warn_about_shared_handles() {
@@ -181,7 +201,7 @@ class Zygote {
   }
 
   void make_child(ReceivedMessage& request) {
-    app_->before_fork();
+    if (app_ != nullptr) app_->before_fork();
     const bool is_worker = request.message.kind == MessageKind::ForkWorker;
     const auto pid = os::fork_role(os::Parent::CallersParent, [&] {
       return is_worker ? run_worker(request) : run_auxiliary(request);
@@ -197,13 +217,12 @@ class Zygote {
     static_cast<void>(send(inheritance_.control, answer).has_value());
   }
 
-  // Descriptors of the child: output, error (both absent with raw output), log channel. They live as long as the
-  // process: its Fd objects are in frames that are never left.
+  // Descriptors of the child: output, error (both absent with raw output), log channel, which is returned. They live as long as
+  // the process: its Fd objects are in frames that are never left.
   int enter_child(ReceivedMessage& request) {
     os::die_with_parent(inheritance_.overseer);
     tie_ = os::tie_to(inheritance_.lifeline);  // our own: what we inherited is the zygote's
     ::close(inheritance_.lifeline);
-    ::close(inheritance_.control);
     ::close(inheritance_.log_channel);
     if (request.fds.size() == 3) {
       adopt_output(request.fds[0].get(), request.fds[1].get());
@@ -211,6 +230,24 @@ class Zygote {
       request.fds[1].reset();
     }
     return request.fds.back().get();
+  }
+
+  // What is the server's stays with this process when it forks; `wake` are the ends of a worker's pipe.
+  void keep_from_kids(std::initializer_list<int> wake) {
+    std::vector<int> fds = inheritance_.listeners;
+    fds.insert(fds.end(), {tie_.get(), inheritance_.control});
+    fds.insert(fds.end(), wake);
+    os::set_private_descriptors(std::move(fds));
+  }
+
+  // In a child: the application is there when this returns true, and the overseer's socket is not any more.
+  bool take_application(std::uint32_t slot, int log_channel) {
+    if (app_ == nullptr) {
+      os::unblock_all_signals();
+      if (!load(slot, log_channel)) return false;
+    }
+    ::close(std::exchange(inheritance_.control, -1));
+    return true;
   }
 
   // The ends of a worker's wake pipe are the last of its descriptors.
@@ -227,11 +264,11 @@ class Zygote {
     child.wake_read = wake_read.get();
     child.wake_write = wake_write.get();
     child.log_channel = enter_child(request);
-    std::vector<int> not_for_kids = inheritance_.listeners;
-    not_for_kids.insert(not_for_kids.end(), {child.wake_read, child.wake_write, tie_.get()});
-    os::set_private_descriptors(std::move(not_for_kids));
     inheritance_.title->set(
         fmt::format("{}: worker {}", options_.title_prefix, request.message.number));
+    keep_from_kids({child.wake_read, child.wake_write});
+    if (!take_application(request.message.slot, child.log_channel)) return kNotLoaded;
+    keep_from_kids({child.wake_read, child.wake_write});
     child.listeners = inheritance_.listeners;
     child.mapping = inheritance_.mapping;
     child.slot = request.message.slot;
@@ -244,12 +281,18 @@ class Zygote {
 
   int run_auxiliary(ReceivedMessage& request) {
     const os::LogChannel channel(enter_child(request));
-    std::vector<int> not_for_kids = inheritance_.listeners;
-    not_for_kids.push_back(tie_.get());
-    os::set_private_descriptors(std::move(not_for_kids));
     const std::uint32_t index = request.message.number;
-    const std::string name = index < names_.size() ? names_[index] : "auxiliary";
-    inheritance_.title->set(options_.title_prefix + ": " + name);
+    inheritance_.title->set(options_.title_prefix + ": " + request.text);
+    keep_from_kids({});
+    if (!take_application(request.message.slot, channel.fd())) return kNotLoaded;
+    keep_from_kids({});
+    if (index >= names_.size() || names_[index] != request.text) {
+      channel.text(Severity::Error,
+                   fmt::format("this run of the loader asked for no auxiliary process '{}' as "
+                               "number {}: it must ask for the same ones each time",
+                               printable(request.text), index));
+      return kNotLoaded;
+    }
     host_->become(runtime::ChildRole::Auxiliary, request.message.slot, channel.fd(), nullptr);
     if (!has_own_handler(SIGINT)) os::set_signal_handler(SIGINT, os::shrug, SA_RESTART);
     app_->enter_child(runtime::ChildRole::Auxiliary, *host_);
@@ -269,8 +312,9 @@ class Zygote {
   os::LogChannel log_;
   os::Fd tie_;
   std::vector<int> before_loading_;
+  const runtime::Module* module_ = nullptr;
   std::unique_ptr<worker::PoolHost> host_;
-  runtime::App* app_ = nullptr;
+  runtime::App* app_ = nullptr;     // null: each child loads it for itself
   std::vector<std::string> names_;  // of auxiliary processes, by index
 };
 

@@ -211,6 +211,7 @@ Result<void> Application::load(runtime::Host& host, const runtime::LoadOptions& 
   if (loaded && !guarded.exited) {
     return {};
   }
+  before_fork();  // what it printed before it failed may say why
   std::string message;
   if (guarded.exited) {
     message = "it called exit(" + std::to_string(guarded.status) + ") while it was loaded";
