@@ -639,10 +639,6 @@ void Pool::process_ended(Handle handle, int status) {
     report = fmt::format("{} (pid {}) died unexpectedly: {}{}", who, pid,
                          os::describe_status(status), last ? describe_request(*last, now) : "");
   }
-  if (has_left && !process.is_leaving && !is_stopping_) {
-    environment_.log->log(
-        Severity::Log, fmt::format("{} (pid {}) has left; a new one is started at once", who, pid));
-  }
   if (is_stopping_) {
     if (!is_expected && pid != 0 && process.kind != Kind::Zygote)
       environment_.log->log(Severity::Error, report);
@@ -672,15 +668,29 @@ void Pool::process_ended(Handle handle, int status) {
   Position& position = position_of(process);
   const supervise::Duration delay =
       has_left ? supervise::Duration::zero() : position.policy.delay_after(life, chance());
-  if (!is_expected) {
-    environment_.log->log(
-        Severity::Error,
-        fmt::format("{}; {}", report,
-                    delay == supervise::Duration::zero()
-                        ? std::string("a new one is started at once")
-                        : fmt::format("a new one is started in {}", seconds_text(delay))));
+  const bool needs_zygote = process.kind == Kind::Worker || is_auxiliary;
+  const bool has_zygote = zygote_.is_loaded || !needs_zygote;
+  const std::string next = !has_zygote ? "a new one is started when the zygote is there again"
+                           : delay == supervise::Duration::zero()
+                               ? std::string("a new one is started at once")
+                               : fmt::format("a new one is started in {}", seconds_text(delay));
+  if (has_left) {
+    environment_.log->log(Severity::Log, fmt::format("{} (pid {}) has left; {}", who, pid, next));
+  } else {
+    environment_.log->log(Severity::Error, fmt::format("{}; {}", report, next));
   }
+  const bool is_soon = has_zygote && delay == supervise::Duration::zero();
+  if (process.kind == Kind::Worker && !is_soon) warn_if_nobody_serves();
   schedule(position, process.kind, process.number, delay);
+}
+
+void Pool::warn_if_nobody_serves() {
+  const bool is_served = std::any_of(
+      processes_.begin(), processes_.end(),
+      [](const Process& process) { return process.kind == Kind::Worker && process.is_ready; });
+  if (is_served) return;
+  environment_.log->log(Severity::Warning,
+                        "no worker is left: requests wait in the listen queue until there is one");
 }
 
 void Pool::on_load_failure(std::string_view reason) {

@@ -115,6 +115,7 @@ class Pool {
   void on_zygote_loaded(std::chrono::milliseconds took);
   void on_worker_loaded(Process& worker, std::chrono::milliseconds took);
   void note_start();
+  void warn_if_nobody_serves();
   void request_missing_workers();
   void make_auxiliaries();
   void on_forked(const zygote::Message& message);

@@ -127,6 +127,25 @@ PERL
     }
 };
 
+subtest 'nobody is left and the application does not load any more' => sub {
+    my $server = BladePSGI::Test->start(workers => 1, app => 'sub { [200, [], [$$]] }');
+    my $path = $server->folder . '/app.psgi';
+    write_text($path, 'die "broken now\n";');
+    my $zygote = $server->pid_of('zygote');
+    kill KILL => $zygote;
+    log_like $server, qr/ERROR: .*zygote \(pid \d+\) died unexpectedly: exit code 3; a new one is started in/, 'the zygote cannot load';
+    my ($worker) = $server->worker_pids;
+    is $server->get('/')->{body}, $worker, 'the worker goes on';
+    kill KILL => $worker;
+    log_like $server, qr/worker 0 \(pid $worker\) died.*; a new one is started when the zygote is there again/, 'when it dies, the log says what its successor waits for';
+    log_like $server, qr/WARNING: .*no worker is left: requests wait/, 'and that nobody serves';
+    my $waiting = $server->connect;
+    $waiting->send(request_bytes(uri => '/'));
+    write_text($path, 'sub { [200, [], ["mended"]] }');
+    is $waiting->read_response->{body}, 'mended', 'who waits is served when it loads again';
+    is $server->stop, 'exit 0', 'stops';
+};
+
 subtest 'crash loops are slowed down' => sub {
     my $server = BladePSGI::Test->start(
         workers => 1,
