@@ -12,6 +12,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/text.h"
 #include "fcgi/record.h"
 #include "os/clock.h"
 #include "os/system_error.h"
@@ -209,6 +210,9 @@ void FcgiExchange::forget_request() {
   status_ = 0;
   is_head_request_ = false;
   wants_body_ = true;
+  announced_length_.reset();
+  body_sent_ = 0;
+  wrong_length_.reset();
   started_ = committed_ = aborted_ = lost_ = closes_ = stderr_used_ = discarding_ = false;
   ended_ = true;
   send_error_ = 0;
@@ -568,6 +572,8 @@ void FcgiExchange::start_response(int status, std::span<const runtime::Header> h
     head_ += ": ";
     head_ += header.value;
     head_ += "\r\n";
+    if (equals_ignoring_case(header.name, "Content-Length"))
+      announced_length_ = parse_decimal(header.value);
   }
   head_ += "\r\n";
 }
@@ -577,6 +583,8 @@ void FcgiExchange::discard_response() noexcept {
   started_ = false;
   status_ = 0;
   wants_body_ = true;
+  announced_length_.reset();
+  body_sent_ = 0;
   head_.clear();
   queue_.clear();
 }
@@ -585,6 +593,7 @@ bool FcgiExchange::write(Bytes bytes) noexcept {
   if (!is_usable() || !started_) return false;
   if (!wants_body_ || bytes.empty()) return true;
   queue_.push_back(bytes);
+  body_sent_ += bytes.size();
   if (queue_.size() < kMaxQueuedPieces) return true;
   look_at_socket();
   return is_usable() && send_queue(false);
@@ -630,6 +639,7 @@ std::int64_t FcgiExchange::send_file(int fd, off_t offset, std::uint64_t length)
       return -1;
     }
     if (size > 0) queue_.push_back({copy_buffer_.get(), static_cast<std::size_t>(size)});
+    body_sent_ += static_cast<std::uint64_t>(size);
     return send_queue(false) ? size : peer_has_gone();
   }
 
@@ -665,6 +675,7 @@ std::int64_t FcgiExchange::send_file(int fd, off_t offset, std::uint64_t length)
       if (!is_usable() || !send_pending()) return peer_has_gone();
     }
   }
+  body_sent_ += sent;
   return static_cast<std::int64_t>(sent);
 }
 
@@ -721,6 +732,8 @@ void FcgiExchange::finish() noexcept {
   } else if (!started_ && !lost_) {
     answer(canned_response(500));
     return;
+  } else if (!lost_ && wants_body_ && announced_length_ && *announced_length_ != body_sent_) {
+    wrong_length_ = WrongLength{.announced = *announced_length_, .sent = body_sent_};
   }
   if (!lost_) send_queue(true);
   end_request();

@@ -129,6 +129,14 @@ class FcgiExchange final : public runtime::Exchange, private InputWhileSending {
     return lost_;
   }  // the response could not be sent completely
 
+  // A complete response whose body has another length than its Content-Length says. The peer has it all the same.
+  struct WrongLength {
+    std::uint64_t announced;
+    std::uint64_t sent;
+  };
+
+  [[nodiscard]] std::optional<WrongLength> wrong_length() const { return wrong_length_; }
+
   // Of this request, with the records around them.
   [[nodiscard]] std::uint64_t bytes_received() const { return io_.bytes_received(); }
 
@@ -236,6 +244,9 @@ class FcgiExchange final : public runtime::Exchange, private InputWhileSending {
   int status_ = 0;
   bool is_head_request_ = false;
   bool wants_body_ = true;
+  std::optional<std::uint64_t> announced_length_;
+  std::uint64_t body_sent_ = 0;
+  std::optional<WrongLength> wrong_length_;
   bool started_ = false;
   bool committed_ = false;
   bool ended_ = true;     // finish or abort has been called, or no request has come yet

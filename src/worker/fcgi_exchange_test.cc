@@ -616,6 +616,28 @@ TEST_F(FcgiExchangeTest, SpoolModeHasEverythingSeekable) {
   EXPECT_EQ(read_all(4096, error), content.substr(199'990));
 }
 
+TEST_F(FcgiExchangeTest, NoticesABodyOfAnotherLengthThanAnnounced) {
+  const auto respond = [this](std::string_view length, std::string_view content) {
+    EXPECT_TRUE(peer.send(whole_request(1, true, kGet)));
+    EXPECT_EQ(exchange.take_request(Patience::Wait), Progress::Ready);
+    EXPECT_EQ(exchange.prepare(), Progress::Ready);
+    const std::array<runtime::Header, 1> headers{{{"content-LENGTH", length}}};
+    exchange.start_response(200, headers);
+    EXPECT_TRUE(exchange.write(as_bytes(content)));
+    exchange.finish();
+    return exchange.wrong_length();
+  };
+  use(quick_options());
+  EXPECT_FALSE(respond("5", "hello"));
+  EXPECT_FALSE(respond("", "hello"));
+  const auto shorter = respond("10", "hello");
+  ASSERT_TRUE(shorter);
+  EXPECT_EQ(shorter->announced, 10U);
+  EXPECT_EQ(shorter->sent, 5U);
+  EXPECT_TRUE(respond("4", "hello"));
+  EXPECT_FALSE(respond("5", "hello")) << "it is not remembered";
+}
+
 TEST_F(FcgiExchangeTest, SpoolDirectoryThatFailsIsAnswered507) {
   FcgiOptions options = quick_options();
   options.input = InputMode::Spool;

@@ -38,6 +38,8 @@ constexpr milliseconds kLastGrace{
 constexpr milliseconds kShortagePause{
     100};  // before the next accept when there are no descriptors or no memory
 
+constexpr std::size_t kLoggedMethod = 32;  // bytes
+
 // Lines about what peers do wrong: at most one a second, the others counted.
 class PeerLog {
  public:
@@ -197,6 +199,11 @@ class Worker {
     slot_.end_request(os::monotonic_now(), exchange_.bytes_received(), exchange_.bytes_sent());
     if (served.failed) slot_.count(shm::Event::ApplicationFailed);
     if (exchange_.was_peer_lost() || exchange_.was_aborted()) slot_.count(shm::Event::ClientGone);
+    if (const auto wrong = exchange_.wrong_length(); wrong && !served.failed) {
+      channel_.text(Severity::Warning,
+                    fmt::format("{}the response has {} bytes, but its Content-Length says {}",
+                                request_title(), wrong->sent, wrong->announced));
+    }
     slot_.become_idle();
     keep_signal_handlers();
     if (served.next != runtime::Next::Continue) {
@@ -235,8 +242,17 @@ class Worker {
     if (!exchange_.trouble_text().empty()) {
       peer_log_.say(
           exchange_.trouble() == Trouble::SpoolFailed ? Severity::Error : Severity::Warning,
-          exchange_.trouble_text());
+          request_title() + std::string(exchange_.trouble_text()));
     }
+  }
+
+  // "GET /x [request id]: "; empty when the request is not known.
+  [[nodiscard]] std::string request_title() const {
+    const Trouble trouble = exchange_.trouble();
+    const bool is_known = trouble != Trouble::ProtocolError && trouble != Trouble::HeadTimeout;
+    if (!is_known || exchange_.method().empty()) return {};
+    return fmt::format("{} {} [{}]: ", printable(exchange_.method(), kLoggedMethod),
+                       printable(exchange_.uri()), exchange_.request_id());
   }
 
   // What has come is served first; see docs/decisions/0004.

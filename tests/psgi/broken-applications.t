@@ -26,6 +26,9 @@ my %cases = (
     die            => sub { die "the application died" },
     die_object     => sub { Exception->throw },
     die_reference  => sub { die { code => 42 } },
+    die_plain_object => sub { die bless { why => 'x' }, 'Plain' },
+    die_recursive  => sub { my $e = { big => 'x' x 5000 }; $e->{self} = $e; die $e },
+    die_code       => sub { die sub { } },
     die_overloaded => sub { die Overloaded->new },
     die_empty      => sub { die },
     die_undef      => sub { die undef },
@@ -114,6 +117,8 @@ my %cases = (
     separators     => sub { $/ = undef; $\ = 'X'; $, = 'Y'; $| = 1; [200, [], ['a', 'b']] },
     select_other   => sub { open my $f, '>', '/dev/null'; select $f; [200, [], ['clean']] },
     warn_handler   => sub { $SIG{__WARN__} = sub { die "warnings are fatal: @_" }; $SIG{__DIE__} = sub { die "handled: @_" }; [200, [], ['clean']] },
+    short          => sub { [200, ['Content-Length' => 100], ['only this']] },
+    long           => sub { [200, ['Content-Length' => 2], ['all of this']] },
     ok             => sub { [200, [], ["$$"]] },
 );
 sub { my ($env) = @_; $cases{ $env->{PATH_INFO} =~ s{\A/}{}r }->($env) };
@@ -143,7 +148,8 @@ my $pid = $server->get('/ok')->{body};
 
 # 500, and a message that matches.
 my %five_hundred = (
-    die => qr/the application died at \S+app\.psgi line \d+/, die_object => qr/exception text/, die_reference => qr/HASH/,
+    die => qr/the application died at \S+app\.psgi line \d+/, die_object => qr/exception text/, die_reference => qr/HASH: \{"code" => 42\}/,
+    die_plain_object => qr/object of class Plain: .*"why" => "x"/, die_recursive => qr/HASH: .*x{500}\.\.\.$/m, die_code => qr/CODE/,
     die_overloaded => qr/\S/, die_empty => qr/Died at/, die_undef => qr/Died|undef/, die_newlines => qr/first line.*second line/s,
     die_long => qr/x{1000}/, die_eval => qr/outer after inner/,
     wide_body => qr/wide character/i, wide_second => qr/wide character/i, wide_header => qr/wide character.*X-Wide|X-Wide.*wide character/i,
@@ -192,6 +198,13 @@ for my $name (sort keys %five_hundred) {
         isnt $pid, $old, "$name: and another one serves";
     }
     else { lives($name, $pid) }
+}
+
+for my $case ([ short => 'has 9 bytes, but its Content-Length says 100' ], [ long => 'has 11 bytes, but its Content-Length says 2' ]) {
+    my ($name, $text) = @$case;
+    my $begin = $server->log_size;
+    $server->get("/$name");
+    ok $server->wait_log(qr{WARNING:  worker\[\d+\]: GET /$name \[\S+\]: the response $text}, 5, $begin), "$name: the author is told";
 }
 
 for my $name (qw(return_four undef_value status_header body_no_close)) {

@@ -184,6 +184,53 @@ subtest '--input-memory, --spool-directory' => sub {
     is_deeply [ glob "$spool/*" ], [], 'nothing is left in the spool directory';
 };
 
+subtest 'a full spool' => sub {
+    my $server = BladePSGI::Test->prepare(workers => 1, app => $app);
+    my $spool = $server->folder . '/spool';
+    mkdir $spool;
+    push @{ $server->{options} }, '--input=spool', "--spool-directory=$spool";
+    $server->launch->wait_ready;
+    rmdir $spool;
+    is send_body($server, 'about?x=1', $bodies{large})->{status}, 507, 'is answered with 507';
+    log_like $server, qr{ERROR:  worker\[\d+\]: POST /about\?x=1 \[\S+\]: cannot store request body in '\Q$spool\E'.*ENOENT}, 'and the log says which request, where and why';
+    is $server->stop, 'exit 0', 'stops';
+};
+
+subtest 'an alarm while the body is awaited' => sub {
+    my $server = BladePSGI::Test->start(workers => 1, app => BladePSGI::Test->gate_code . <<'PERL');
+sub {
+    my ($env) = @_;
+    my ($in, $ticks, $all) = ($env->{'psgi.input'}, 0, '');
+    if ($env->{PATH_INFO} eq '/dies') {
+        local $SIG{ALRM} = sub { die "too slow\n" };
+        alarm 1;
+        my $n = eval { $in->read($all, 200_000) };
+        alarm 0;
+        return [200, [], ["died: $@"]];
+    }
+    local $SIG{USR1} = sub { mark('tick', ++$ticks) };
+    mark('reading');
+    $in->read($all, 200_000);
+    return [200, [], [length($all) . " after $ticks"]];
+};
+PERL
+    my $head = sub { begin(1) . params(1, nginx_env(uri => $_[0], method => 'POST', env => { CONTENT_LENGTH => 200_000 })) . record(FCGI_STDIN, 1, 'x' x 50_000) };
+    my $c = $server->connect;
+    $c->send($head->('/dies'));
+    is $c->read_response->{body}, "died: too slow\n", 'its handler runs, and may die out of the read';
+    $c = $server->connect;
+    $c->send($head->('/goes-on'));
+    ok $server->wait_mark('reading'), 'another handler';
+    my ($worker) = $server->worker_pids;
+    for my $tick (1, 2) {
+        kill USR1 => $worker;
+        ok wait_for { ($server->wait_mark('tick') || 0) == $tick }, 'runs while the body is awaited';
+    }
+    $c->send(record(FCGI_STDIN, 1, 'x' x 50_000) x 3 . record(FCGI_STDIN, 1, ''));
+    is $c->read_response->{body}, '200000 after 2', 'and nothing of the body is lost';
+    is $server->stop, 'exit 0', 'stops';
+};
+
 subtest 'a large body is streamed: the application reads before the client has sent all' => sub {
     my $server = BladePSGI::Test->start(workers => 1, app => BladePSGI::Test->gate_code . <<'PERL');
 sub { my ($env) = @_; my $in = $env->{'psgi.input'}; $in->read(my $b, 50_000); mark('read', length $b);

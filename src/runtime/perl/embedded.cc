@@ -54,6 +54,15 @@ sub load_loader {
     return scalar require $file;
 }
 
+# What an exception without a text of its own holds, for a log line.
+sub dump_exception {
+    my ($exception) = @_;
+    require Data::Dumper;
+    my $text = Data::Dumper->new([$exception])->Terse(1)->Indent(0)->Sortkeys(1)->Maxdepth(3)->Useqq(1)->Dump;
+    substr($text, 1000) = '...' if length $text > 1000;
+    return $text;
+}
+
 sub database_handles {
     return unless $INC{'DBI.pm'};
     my @found;

@@ -90,6 +90,33 @@ bool call_protected(pTHX_ Body body, void* data) {
   return job.finished;
 }
 
+namespace {
+
+// ": { code => 42 }", as far as it can be had.
+void append_content(pTHX_ SV* exception, std::string& into) {
+  CV* dump = get_cv("BPSGI::Server::dump_exception", 0);
+  if (dump == nullptr) {
+    return;  // Perl itself could not be set up
+  }
+  call_protected(aTHX_[&] {
+    dSP;
+    PUSHMARK(SP);
+    XPUSHs(exception);
+    PUTBACK;
+    const SSize_t count = call_sv(MUTABLE_SV(dump), G_SCALAR);
+    SPAGAIN;
+    if (count > 0) {
+      STRLEN length = 0;
+      const char* text = SvPV(TOPs, length);
+      into.append(": ").append(text, length);
+    }
+    SP -= count;
+    PUTBACK;
+  });
+}
+
+}  // namespace
+
 void take_error(pTHX_ std::string& into) {
   into.clear();
   SV* error = ERRSV;
@@ -111,6 +138,8 @@ void take_error(pTHX_ std::string& into) {
           .append(type);
       if (!asked) {
         into.append(" whose conversion to a string died");
+      } else {
+        append_content(aTHX_ exception, into);
       }
     }
     SvREFCNT_dec_NN(exception);
