@@ -62,8 +62,7 @@ int run(int argc, char** argv) {
   }
   auto options = overseer::make_options(std::get<config::Config>(parsed), runtime_module());
   if (!options) {
-    os::LogWriter(STDERR_FILENO)
-        .write(Severity::Fatal, {}, 0, options.error().message, os::LogWriter::Origin::Own);
+    print(stderr, config::UsageError{options.error().message}.text());
     return to_int(config::ExitCode::Usage);
   }
   os::ProcessTitle title(argc, argv);  // from here on argv's memory is not ours to read

@@ -109,12 +109,13 @@ Result<void> Pool::start_monitoring() {
   const auto pid = os::fork_role(os::Parent::Caller, [&] {
     os::die_with_parent(overseer);
     environment_.title->set(title_prefix_ + ": monitoring");
-    // What it has to say it says on standard error.
     if (opened.ends.output.is_open()) ::dup2(opened.ends.output.get(), STDOUT_FILENO);
     if (opened.ends.error.is_open()) ::dup2(opened.ends.error.get(), STDERR_FILENO);
-    os::close_all_except({statistics_->fd(), mapping_->descriptor()});
+    const int channel = opened.ends.channel.get();
+    os::close_all_except({statistics_->fd(), mapping_->descriptor(), channel});
     return monitoring::run({.listener = os::Fd(statistics_->fd()),
                             .mapping = &*mapping_,
+                            .log = os::LogChannel(channel),
                             .parent = overseer,
                             .options = {}});
   });

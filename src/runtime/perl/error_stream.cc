@@ -12,22 +12,7 @@ namespace bladepsgi::perl {
 
 namespace {
 
-int free_link(pTHX_ SV* value, MAGIC* magic) {
-  PERL_UNUSED_CONTEXT;
-  PERL_UNUSED_VAR(value);
-  release(*reinterpret_cast<Link*>(magic->mg_ptr));
-  return 0;
-}
-
-int dup_link(pTHX_ MAGIC* magic, CLONE_PARAMS* parameters) {
-  PERL_UNUSED_CONTEXT;
-  PERL_UNUSED_VAR(parameters);
-  retain(*reinterpret_cast<Link*>(magic->mg_ptr));
-  return 0;
-}
-
-const MGVTBL kErrorsMagic = {nullptr,   nullptr, nullptr,  nullptr,
-                             free_link, nullptr, dup_link, nullptr};
+const MGVTBL kErrorsMagic = counted_table<Link>();
 
 // $tie->send_bytes($text): characters above 255 make the text UTF-8, for an error log must never
 // fail to say what is wrong.

@@ -25,6 +25,28 @@ T* attached(pTHX_ SV* reference, const MGVTBL& table) {
   return magic == nullptr ? nullptr : reinterpret_cast<T*>(magic->mg_ptr);
 }
 
+template <class T>
+int free_counted(pTHX_ SV* value, MAGIC* magic) {
+  PERL_UNUSED_CONTEXT;
+  PERL_UNUSED_VAR(value);
+  release(*reinterpret_cast<T*>(magic->mg_ptr));
+  return 0;
+}
+
+template <class T>
+int dup_counted(pTHX_ MAGIC* magic, CLONE_PARAMS* parameters) {
+  PERL_UNUSED_CONTEXT;
+  PERL_UNUSED_VAR(parameters);
+  retain(*reinterpret_cast<T*>(magic->mg_ptr));
+  return 0;
+}
+
+// A table for a T with retain(T&) and release(T&); each table is a kind of value of its own.
+template <class T>
+constexpr MGVTBL counted_table() {
+  return {nullptr, nullptr, nullptr, nullptr, free_counted<T>, nullptr, dup_counted<T>, nullptr};
+}
+
 // What an XSUB of ours was registered with.
 struct Shared;
 Shared& shared_of(CV* cv);

@@ -481,24 +481,8 @@ bool send_parts(pTHX_ Request& request, AV* array, bool may_stream) {
   return false;
 }
 
-int free_link(pTHX_ SV* value, MAGIC* magic) {
-  PERL_UNUSED_CONTEXT;
-  PERL_UNUSED_VAR(value);
-  release(*reinterpret_cast<Link*>(magic->mg_ptr));
-  return 0;
-}
-
-int dup_link(pTHX_ MAGIC* magic, CLONE_PARAMS* parameters) {
-  PERL_UNUSED_CONTEXT;
-  PERL_UNUSED_VAR(parameters);
-  retain(*reinterpret_cast<Link*>(magic->mg_ptr));
-  return 0;
-}
-
-const MGVTBL kResponderMagic = {nullptr,   nullptr, nullptr,  nullptr,
-                                free_link, nullptr, dup_link, nullptr};
-const MGVTBL kWriterMagic = {nullptr,   nullptr, nullptr,  nullptr,
-                             free_link, nullptr, dup_link, nullptr};
+const MGVTBL kResponderMagic = counted_table<Link>();
+const MGVTBL kWriterMagic = counted_table<Link>();
 
 SV* make_writer(pTHX_ Request& request) {
   SV* body = newSV_type(SVt_PVMG);
