@@ -23,8 +23,8 @@ class Lifeline {
 };
 
 // Ties this process, not what it forks later: each has to tie itself, through a description of its own. Ends this process if the
-// holder has gone already. The tie lasts as long as the descriptor returned; what is forked later inherits that, not the
-// tie. None: it cannot be made (no /proc), and only the parent-death signal is left.
+// holder has gone already. The tie lasts as long as the descriptor returned, also across an exec; what is forked later
+// inherits that, not the tie. None: it cannot be made (no /proc), and only the parent-death signal is left.
 [[nodiscard]] Fd tie_to(int lifeline);
 
 }  // namespace bladepsgi::os

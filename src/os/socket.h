@@ -92,6 +92,9 @@ void set_non_blocking(int fd);
 // The kernel's bound on the backlog of a listener; 0 when it cannot be read.
 [[nodiscard]] int backlog_limit();
 
+// Nobody is at the other end any more.
+[[nodiscard]] bool has_hung_up(int fd);
+
 // One message with descriptors over a SOCK_SEQPACKET socket. Waits for room unless the socket is non-blocking.
 Result<void> send_message(int socket, Bytes message, std::span<const int> fds = {});
 

@@ -24,6 +24,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
+// For an auxiliary process of an old generation to follow SIGTERM.
+constexpr std::chrono::seconds kAuxiliaryGrace{30};
+
 std::string seconds_text(os::Monotonic::duration duration) {
   return fmt::format("{:.1f} s", std::chrono::duration<double>(duration).count());
 }
@@ -336,12 +339,13 @@ void Pool::make_auxiliaries() {
     waits = true;
     process.is_leaving = true;
     process.child.signal(SIGTERM);
-    environment_.loop->call_at(os::monotonic_now() + std::chrono::seconds(30),
-                               [this, slot = *process.slot, generation = process.generation] {
-                                 const auto late = find_slot(slot);
-                                 if (late && (*late)->generation == generation)
-                                   (*late)->child.signal(SIGKILL);
-                               });
+    environment_.loop->cancel(process.kill_deadline);
+    // Cancelled at its end, so that nobody who has its slot later is meant.
+    process.kill_deadline = environment_.loop->call_at(os::monotonic_now() + kAuxiliaryGrace,
+                                                       [this, slot = *process.slot] {
+                                                         if (const auto late = find_slot(slot))
+                                                           (*late)->child.signal(SIGKILL);
+                                                       });
   }
   if (waits) return;
   for (std::uint32_t index = 0; index < auxiliary_positions_.size(); ++index)
@@ -394,11 +398,13 @@ Result<void> Pool::try_request_child(Kind kind, std::string role, std::uint32_t 
     return environment_.log->open(
         std::move(role),
         [this, index](pid_t pid) {
+          on_control(zygote_.generation);  // what it said there it said before
           const auto found = find_slot(index);
           if (!found) return;
           if (!(*found)->child.is_alive())
             on_forked({.slot = index, .pid = pid});  // its zygote died before it could say
-          if (const auto ready = find_slot(index)) on_ready(*ready);
+          const auto ready = find_slot(index);
+          if (ready && (*ready)->child.pid() == pid) on_ready(*ready);
         },
         [this, index] {
           const auto found = find_slot(index);
@@ -422,6 +428,7 @@ Result<void> Pool::try_request_child(Kind kind, std::string role, std::uint32_t 
           const auto late = find_slot(index);
           if (!late) return;
           (*late)->load_deadline = {};
+          (*late)->is_given_up = true;
           (*late)->child.signal(SIGKILL);
         });
   }
@@ -465,6 +472,7 @@ void Pool::on_forked(const zygote::Message& message) {
     process_ended(*found, status);
     return;
   }
+  if (process.is_given_up) process.child.signal(SIGKILL);
   // Asked to leave before it had a pid; a worker that does not load has its own way to learn of that.
   if (process.is_leaving && (process.kind == Kind::Auxiliary || !is_preloading()))
     process.child.signal(SIGTERM);
@@ -482,6 +490,7 @@ void Pool::forget_unclaimed() {
 void Pool::on_ready(Handle process) {
   if (process->is_ready) return;
   process->is_ready = true;
+  environment_.loop->cancel(process->load_deadline);
   if (process->kind == Kind::Worker) {
     board_->assign_number(*process->slot);
     // The predecessor of an older generation leaves now that this one serves.
@@ -510,7 +519,7 @@ void Pool::publish() {
 }
 
 void Pool::announce_if_complete() {
-  if (was_ready_ || is_stopping_) return;
+  if (was_ready_ || is_stopping_ || !zygote_.auxiliary_names) return;
   std::uint32_t workers = 0;
   std::size_t auxiliaries = 0;
   for (const Process& process : processes_) {
@@ -574,9 +583,12 @@ void Pool::give_back(const Process& process) {
 
 // Everything that follows from the end of a process. A process that was never made ends here too, with status 0 and no pid.
 void Pool::process_ended(Handle handle, int status) {
+  // What a zygote and its children said before its end still counts.
+  if (handle->kind == Kind::Zygote) on_control(handle->generation);
   const pid_t pid = handle->child.pid();
   environment_.log->finish(handle->source);
   environment_.loop->cancel(handle->load_deadline);
+  environment_.loop->cancel(handle->kill_deadline);
   const os::Monotonic now = os::monotonic_now();
   std::optional<shm::SlotSnapshot> last;
   if (handle->slot) {
@@ -606,7 +618,8 @@ void Pool::process_ended(Handle handle, int status) {
   const bool is_expected = supervise::is_expected(ending);
   const std::string who =
       process.kind == Kind::Worker ? fmt::format("worker {}", process.number) : process.role;
-  supervise::Life life{.started = process.started, .died = now};
+  // Loading is not living: what has not become ready has died early, however long that took.
+  supervise::Life life{.started = process.is_ready ? process.started : now, .died = now};
   life.served = last && last->requests > 0;
 
   if (process.kind == Kind::Zygote) {
@@ -686,10 +699,11 @@ void Pool::process_ended(Handle handle, int status) {
 }
 
 void Pool::warn_if_nobody_serves() {
-  const bool is_served = std::any_of(
-      processes_.begin(), processes_.end(),
-      [](const Process& process) { return process.kind == Kind::Worker && process.is_ready; });
-  if (is_served) return;
+  const bool is_served =
+      std::any_of(processes_.begin(), processes_.end(), [](const Process& process) {
+        return process.kind == Kind::Worker && process.is_ready && !process.is_leaving;
+      });
+  if (is_served || !listener_->is_published()) return;
   environment_.log->log(Severity::Warning,
                         "no worker is left: requests wait in the listen queue until there is one");
 }
@@ -738,7 +752,9 @@ void Pool::restart(Kind kind, std::uint32_t number) {
       break;
     }
     case Kind::Auxiliary:
-      if (number < auxiliary_positions_.size()) request_auxiliary(number);
+      // Which ones there are a new generation without preloading says only when its first worker has loaded.
+      if (zygote_.auxiliary_names && number < auxiliary_positions_.size())
+        request_auxiliary(number);
       break;
   }
 }

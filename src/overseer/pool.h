@@ -85,6 +85,8 @@ class Pool {
     // Without preloading: what it has asked for while it loads, and until when it must have loaded.
     std::vector<std::string> auxiliary_names;
     os::EventLoop::TimerId load_deadline;
+    bool is_given_up = false;              // it had its time to load
+    os::EventLoop::TimerId kill_deadline;  // told to leave, and until when that is waited for
   };
 
   using ProcessList = std::list<Process>;

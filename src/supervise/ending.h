@@ -8,7 +8,7 @@ struct Ending {
   bool was_clean = false;       // exit code 0
   bool was_terminated = false;  // by SIGTERM
   bool said_goodbye = false;    // it said that it goes of its own accord, having cleaned up
-  bool was_told = false;        // we had told it, and only it, to leave
+  bool was_told = false;        // we had told it to leave
   bool is_stopping =
       false;  // the whole server stops; whoever stops us may have signalled all of us at once
   bool was_killed = false;  // by us: it had no choice

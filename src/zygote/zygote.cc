@@ -17,6 +17,7 @@
 #include "os/log.h"
 #include "os/process.h"
 #include "os/signals.h"
+#include "os/socket.h"
 #include "os/system_error.h"
 #include "worker/pool_host.h"
 #include "zygote/control.h"
@@ -27,6 +28,7 @@ namespace bladepsgi::zygote {
 
 namespace {
 
+constexpr int kFailed = 1;
 constexpr int kNotLoaded = 3;
 
 class Zygote {
@@ -45,12 +47,12 @@ class Zygote {
       return kNotLoaded;
     }
     if (options_.preload) {
-      if (!load(inheritance_.slot, inheritance_.log_channel)) return kNotLoaded;
+      if (const int code = load(inheritance_.slot, log_); code != 0) return code;
       warn_about_shared_handles();
     } else {
       // No code of the application ever runs in this process.
       os::block_all_signals();
-      if (!send_loaded(inheritance_.slot, {})) return 1;
+      if (const int code = send_loaded(inheritance_.slot, {}, log_); code != 0) return code;
     }
     log_.ready(::getpid());
     return serve();
@@ -69,7 +71,7 @@ class Zygote {
     keep.insert(keep.end(), {inheritance_.control, inheritance_.lifeline, inheritance_.log_channel,
                              inheritance_.mapping->descriptor()});
     os::close_all_except(keep);
-    tie_ = os::tie_to(inheritance_.lifeline);  // for an application that changes its user itself
+    tie();
     before_loading_ = open_descriptors();
     std::vector<int> not_for_kids = inheritance_.listeners;
     not_for_kids.insert(not_for_kids.end(),
@@ -82,6 +84,16 @@ class Zygote {
     os::set_signal_handler(SIGINT, os::shrug,
                            SA_RESTART);  // a terminal's Ctrl-C is the overseer's business
     os::unblock_all_signals();
+  }
+
+  // For an application that changes its user itself.
+  void tie() {
+    tie_ = os::tie_to(inheritance_.lifeline);
+    if (!tie_.is_open() && !std::exchange(has_warned_, true)) {
+      log_.text(Severity::Warning,
+                "cannot tie this process to the life of the overseer (is /proc there?): if the "
+                "application changes its user, it will outlive a kill -9 of the overseer");
+    }
   }
 
   static void adopt_output(int output, int error) {
@@ -123,8 +135,8 @@ class Zygote {
   }
 
   // Loads the application into this process: the zygote, or without preloading each of its children. All signals are blocked
-  // when it returns. False: the reason is in the log.
-  bool load(std::uint32_t slot, int log_channel) {
+  // when it returns. Not 0: the exit code of this process, and the reason is in the log.
+  int load(std::uint32_t slot, const os::LogChannel& log) {
     const os::Monotonic start = os::monotonic_now();
     worker::PoolHost::Setup setup;
     setup.mapping = inheritance_.mapping;
@@ -132,7 +144,7 @@ class Zygote {
     setup.application_path = options_.load.application_path;
     setup.loader = options_.load.loader;
     setup.listen_descriptor = inheritance_.listeners.front();
-    setup.log_channel = log_channel;
+    setup.log_channel = log.fd();
     setup.slot = slot;
     setup.role_words = {"overseer", "zygote", "monitoring", "lobby", "worker"};
     setup.on_auxiliary = [this, slot](std::string_view name, std::uint32_t index) {
@@ -145,24 +157,28 @@ class Zygote {
     // From here on no code of the application runs until this process says so: no handler, no timer.
     os::block_all_signals();
     if (!app) {
-      os::LogChannel(log_channel).text(Severity::Fatal, app.error().message);
-      return false;
+      log.text(Severity::Fatal, app.error().message);
+      return kNotLoaded;
     }
     app_ = *app;
     host_->end_loading();
-    return send_loaded(
-        slot, std::chrono::duration_cast<std::chrono::milliseconds>(os::monotonic_now() - start));
+    const auto took = os::monotonic_now() - start;
+    return send_loaded(slot, std::chrono::duration_cast<std::chrono::milliseconds>(took), log);
   }
 
-  [[nodiscard]] bool send_loaded(std::uint32_t slot, std::chrono::milliseconds took) const {
+  // Returns as load does.
+  [[nodiscard]] int send_loaded(std::uint32_t slot,
+                                std::chrono::milliseconds took,
+                                const os::LogChannel& log) const {
     const Message message{.kind = MessageKind::Loaded, .slot = slot, .value = took.count()};
     const auto sent = send(inheritance_.control, message);
-    if (!sent) {
-      log_.text(
-          Severity::Fatal,
-          sent.error().message + "; has the application closed descriptors that are the server's?");
-    }
-    return sent.has_value();
+    if (sent) return 0;
+    // A zygote that dies meanwhile says so by itself, and a new one makes this process anew.
+    if (is_child_ && os::has_hung_up(inheritance_.control)) return kFailed;
+    log.text(
+        Severity::Fatal,
+        sent.error().message + "; has the application closed descriptors that are the server's?");
+    return kFailed;
   }
 
   void warn_about_shared_handles() {
@@ -221,9 +237,11 @@ class Zygote {
   // the process: its Fd objects are in frames that are never left.
   int enter_child(ReceivedMessage& request) {
     os::die_with_parent(inheritance_.overseer);
-    tie_ = os::tie_to(inheritance_.lifeline);  // our own: what we inherited is the zygote's
+    is_child_ = true;
+    tie();  // our own: what we inherited is the zygote's
     ::close(inheritance_.lifeline);
-    ::close(inheritance_.log_channel);
+    ::close(std::exchange(inheritance_.log_channel, -1));
+    log_ = os::LogChannel(request.fds.back().get());
     if (request.fds.size() == 3) {
       adopt_output(request.fds[0].get(), request.fds[1].get());
       request.fds[0].reset();
@@ -240,14 +258,14 @@ class Zygote {
     os::set_private_descriptors(std::move(fds));
   }
 
-  // In a child: the application is there when this returns true, and the overseer's socket is not any more.
-  bool take_application(std::uint32_t slot, int log_channel) {
+  // In a child: when this returns 0 the application is there, and the overseer's socket is not any more. Else as load.
+  int take_application(std::uint32_t slot) {
     if (app_ == nullptr) {
       os::unblock_all_signals();
-      if (!load(slot, log_channel)) return false;
+      if (const int code = load(slot, log_); code != 0) return code;
     }
     ::close(std::exchange(inheritance_.control, -1));
-    return true;
+    return 0;
   }
 
   // The ends of a worker's wake pipe are the last of its descriptors.
@@ -267,7 +285,7 @@ class Zygote {
     inheritance_.title->set(
         fmt::format("{}: worker {}", options_.title_prefix, request.message.number));
     keep_from_kids({child.wake_read, child.wake_write});
-    if (!take_application(request.message.slot, child.log_channel)) return kNotLoaded;
+    if (const int code = take_application(request.message.slot); code != 0) return code;
     keep_from_kids({child.wake_read, child.wake_write});
     child.listeners = inheritance_.listeners;
     child.mapping = inheritance_.mapping;
@@ -284,14 +302,14 @@ class Zygote {
     const std::uint32_t index = request.message.number;
     inheritance_.title->set(options_.title_prefix + ": " + request.text);
     keep_from_kids({});
-    if (!take_application(request.message.slot, channel.fd())) return kNotLoaded;
+    if (const int code = take_application(request.message.slot); code != 0) return code;
     keep_from_kids({});
     if (index >= names_.size() || names_[index] != request.text) {
       channel.text(Severity::Error,
                    fmt::format("this run of the loader asked for no auxiliary process '{}' as "
                                "number {}: it must ask for the same ones each time",
                                printable(request.text), index));
-      return kNotLoaded;
+      return kFailed;
     }
     host_->become(runtime::ChildRole::Auxiliary, request.message.slot, channel.fd(), nullptr);
     if (!has_own_handler(SIGINT)) os::set_signal_handler(SIGINT, os::shrug, SA_RESTART);
@@ -311,6 +329,8 @@ class Zygote {
   const Options& options_;
   os::LogChannel log_;
   os::Fd tie_;
+  bool is_child_ = false;
+  bool has_warned_ = false;
   std::vector<int> before_loading_;
   const runtime::Module* module_ = nullptr;
   std::unique_ptr<worker::PoolHost> host_;

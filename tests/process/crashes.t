@@ -94,10 +94,11 @@ subtest 'no request waits for a worker that was killed while it was idle' => sub
 subtest 'the overseer is killed: nothing of it lives on, whatever user it has become' => sub {
     plan skip_all => 'only root can become somebody else' unless as_root();
     my $nobody = getpwnam 'nobody';
-    for my $where (qw(loader worker auxiliary)) {
+    for my $where (qw(loader worker auxiliary program)) {
         # Every one of them hangs: it would never come back to a place where it could look who its parent is.
         my $server = BladePSGI::Test->start(
             workers => 1,
+            ready   => $where ne 'loader',
             loader  => BladePSGI::Test->gate_code . <<"PERL");
 package My::Loader;
 use POSIX ();
@@ -105,9 +106,17 @@ sub become { POSIX::setgid($nobody); POSIX::setuid($nobody); die "cannot: \$!" i
 sub {
     my (\$context) = \@_;
     chmod 0777, '.';
-    become() if '$where' eq 'loader';
+    if ('$where' eq 'loader') {
+        become();
+        main::mark('loader');
+        select undef, undef, undef, 3600 while 1;
+    }
     \$context->request_auxiliary_process('hangs', sub {
         become() if '$where' eq 'auxiliary';
+        if ('$where' eq 'program') {
+            become();
+            exec 'sh', '-c', 'echo \$\$ >mark-auxiliary; exec sleep 3600';
+        }
         main::mark('auxiliary');
         select undef, undef, undef, 3600 while 1;
     });
@@ -118,9 +127,15 @@ sub {
     });
 };
 PERL
-        my $c = $server->connect;
-        $c->send(request_bytes(uri => '/'));
-        ok $server->wait_mark('worker') && $server->wait_mark('auxiliary'), "$where changes its user";
+        my $c;
+        if ($where eq 'loader') {
+            ok $server->wait_mark('loader'), 'the loader changes its user';
+        }
+        else {
+            $c = $server->connect;
+            $c->send(request_bytes(uri => '/'));
+            ok $server->wait_mark('worker') && $server->wait_mark('auxiliary'), "$where changes its user";
+        }
         kill KILL => $server->pid;
         $server->wait_exit;
         is_deeply [ $server->survivors ], [], 'nothing survives';

@@ -120,10 +120,51 @@ subtest 'one that does not load any more' => sub {
     log_like $server, qr/worker 0 \(pid \d+\) could not load the application; a new one is started in/, 'the log says what happens';
     log_like $server, qr/FATAL:  worker\[\d+\]: .*broken now/, 'and why';
     like $server->get('/')->{body}, qr/\A\d+\z/, 'the other one serves' for 1 .. 3;
-    write_text($path, 'sub { [200, [], ["mended"]] }');
     my $last = $server->get('/')->{body};
+    write_text("$path.new", 'sub { [200, [], ["mended"]] }');
+    rename "$path.new", $path or die "rename: $!";
     kill KILL => $last;
     is $server->get('/')->{body}, 'mended', 'then a request waits until one loads again';
+    is $server->stop, 'exit 0', 'stops';
+};
+
+subtest 'the zygote is killed while a worker loads' => sub {
+    # Worker 1 stops loading when it is told, worker 0 serves.
+    my $server = BladePSGI::Test->start(workers => 2, ready => 0, @no_preload, app => BladePSGI::Test->gate_code . <<'PERL');
+if (-e 'mark-first') { mark('second') if !-e 'mark-second'; gate('go') }
+else                 { mark('first') }
+sub { [200, [], [$$]] };
+PERL
+    ok $server->wait_mark('second'), 'one serves, one loads';
+    my $zygote = $server->pid_of('zygote');
+    kill KILL => $zygote;
+    ok $server->pid_of('zygote', $zygote), 'there is a new zygote';
+    $server->open_gate('go');
+    ok $server->wait_ready, 'all is well in the end';
+    is $server->get('/')->{ended}, 1, 'a request is answered';
+    log_like $server, qr/worker 1 \(pid \d+\) died unexpectedly: exit code 1/, 'who loaded in vain has another reason than its application';
+    unlike $server->log, qr/could not load|FATAL/, 'which nobody blames';
+    is $server->stop, 'exit 0', 'stops';
+};
+
+subtest 'descriptors of the server are closed while it loads' => sub {
+    my $server = BladePSGI::Test->start(workers => 1, ready => 0, @no_preload, app => <<'PERL');
+use POSIX ();
+for my $fd (3 .. 60) { POSIX::close($fd) if (readlink("/proc/self/fd/$fd") // '') =~ /^socket/ }
+sub { [200, [], []] };
+PERL
+    isnt $server->wait_exit(10), 'exit 0', 'it does not start';
+    log_like $server, qr/FATAL:  worker\[\d+\]: .*has the application closed descriptors that are the server's\?/, 'the log says why';
+    is_deeply [ $server->survivors ], [], 'nothing is left';
+};
+
+subtest 'an application that fails slowly' => sub {
+    plan skip_all => 'takes half a minute (BLADEPSGI_LONG)' unless is_long();
+    my $server = BladePSGI::Test->start(workers => 1, @no_preload, app => 'select undef, undef, undef, 11 if -e "slow"; die "broken\n" if -e "slow"; sub { [200, [], []] }');
+    write_text($server->folder . '/slow', '');
+    kill KILL => $server->pid_of('worker 0');
+    my $log = $server->wait_log(qr/could not load.*\n(?:.*\n)*.*could not load.*\n/, 60);
+    unlike $log, qr/could not load the application; a new one is started at once/, 'is tried again after a pause, however long its load took';
     is $server->stop, 'exit 0', 'stops';
 };
 

@@ -19,6 +19,7 @@ package DyingClose { our @ISA = ('Dying'); sub getline { my $s = shift; $s->{n}-
 package Exiting { our @ISA = ('Dying'); sub getline { my $s = shift; exit 0 unless $s->{n}--; "line\n" } }
 package NoClose { sub new { bless [1], shift } sub getline { shift @{ $_[0] } } }
 package WideLine { sub new { bless [1], shift } sub getline { shift(@{ $_[0] }) ? "narrow\n" : "\x{263a}" } sub close { } }
+package Tied { require Tie::Hash; our @ISA = 'Tie::StdHash'; sub FIRSTKEY { die "ran code of the application\n" } sub SCALAR { die "ran code\n" } }
 package Destroying { sub new { bless {}, shift } sub DESTROY { die "in DESTROY\n" } }
 package Exception { use overload '""' => sub { "exception text" }, fallback => 1; sub throw { die bless {}, shift } }
 package main;
@@ -26,7 +27,9 @@ my %cases = (
     die            => sub { die "the application died" },
     die_object     => sub { Exception->throw },
     die_reference  => sub { die { code => 42 } },
-    die_plain_object => sub { die bless { why => 'x' }, 'Plain' },
+    die_plain_object => sub { die bless { why => 'x', password => 'hunter2', env => {} }, 'Plain' },
+    die_large      => sub { die { map { $_ => {} } 1 .. 100_000 } },
+    die_tied       => sub { tie my %h, 'Tied'; die \%h },
     die_recursive  => sub { my $e = { big => 'x' x 5000 }; $e->{self} = $e; die $e },
     die_code       => sub { die sub { } },
     die_overloaded => sub { die Overloaded->new },
@@ -148,8 +151,9 @@ my $pid = $server->get('/ok')->{body};
 
 # 500, and a message that matches.
 my %five_hundred = (
-    die => qr/the application died at \S+app\.psgi line \d+/, die_object => qr/exception text/, die_reference => qr/HASH: \{"code" => 42\}/,
-    die_plain_object => qr/object of class Plain: .*"why" => "x"/, die_recursive => qr/HASH: .*x{500}\.\.\.$/m, die_code => qr/CODE/,
+    die => qr/the application died at \S+app\.psgi line \d+/, die_object => qr/exception text/, die_reference => qr/HASH: \{code => 42\}/,
+    die_plain_object => qr/object of class Plain: \{env => HASH, password => \(not shown\), why => 'x'\}/,
+    die_recursive => qr/HASH: \{big => 'x{80}\.\.\.', self => HASH\}/, die_large => qr/HASH: \{100000 keys\}/, die_tied => qr/a reference to HASH$/m, die_code => qr/CODE/,
     die_overloaded => qr/\S/, die_empty => qr/Died at/, die_undef => qr/Died|undef/, die_newlines => qr/first line.*second line/s,
     die_long => qr/x{1000}/, die_eval => qr/outer after inner/,
     wide_body => qr/wide character/i, wide_second => qr/wide character/i, wide_header => qr/wide character.*X-Wide|X-Wide.*wide character/i,

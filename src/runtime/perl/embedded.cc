@@ -8,6 +8,7 @@ const char* const kLoadSource = R"perl(#line 1 "bladepsgi/load.pl"
 package BPSGI::Server;
 use strict;
 use warnings;
+use Scalar::Util ();
 
 $ENV{PLACK_ENV} ||= 'deployment';
 
@@ -54,12 +55,34 @@ sub load_loader {
     return scalar require $file;
 }
 
-# What an exception without a text of its own holds, for a log line.
+# What an exception without a text of its own holds, for a log line: plain values of its first level, in bounds, and nothing
+# that looks like a secret. Runs no code of the application.
 sub dump_exception {
     my ($exception) = @_;
-    require Data::Dumper;
-    my $text = Data::Dumper->new([$exception])->Terse(1)->Indent(0)->Sortkeys(1)->Maxdepth(3)->Useqq(1)->Dump;
-    substr($text, 1000) = '...' if length $text > 1000;
+    my $type = Scalar::Util::reftype($exception);
+    return show_value($$exception) if $type eq 'SCALAR' && !tied $$exception;
+    if ($type eq 'ARRAY' && !tied @$exception) {
+        my @shown = map { show_value($_) } @$exception > 8 ? @$exception[ 0 .. 7 ] : @$exception;
+        push @shown, '...' if @$exception > 8;
+        return '[' . join(', ', @shown) . ']';
+    }
+    return undef if $type ne 'HASH' || tied %$exception;
+    return '{' . keys(%$exception) . ' keys}' if keys %$exception > 16;
+    return '{' . join(', ', map {
+        my $name = show_text($_, 40);
+        "$name => " . (/pass|secret|token|auth|cookie|key|session|credential/i ? '(not shown)' : show_value($exception->{$_}));
+    } sort keys %$exception) . '}';
+}
+
+sub show_value {
+    return 'undef' if !defined $_[0];
+    return ref $_[0] if ref $_[0];
+    return $_[0] =~ /\A-?[0-9]{1,15}\z/ ? $_[0] : "'" . show_text($_[0], 80) . "'";
+}
+
+sub show_text {
+    my $text = substr $_[0], 0, $_[1];
+    $text .= '...' if length $_[0] > $_[1];
     return $text;
 }
 

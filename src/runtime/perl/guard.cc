@@ -92,7 +92,7 @@ bool call_protected(pTHX_ Body body, void* data) {
 
 namespace {
 
-// ": { code => 42 }", as far as it can be had.
+// ": {code => 42}", as far as it can be had.
 void append_content(pTHX_ SV* exception, std::string& into) {
   CV* dump = get_cv("BPSGI::Server::dump_exception", 0);
   if (dump == nullptr) {
@@ -105,7 +105,7 @@ void append_content(pTHX_ SV* exception, std::string& into) {
     PUTBACK;
     const SSize_t count = call_sv(MUTABLE_SV(dump), G_SCALAR);
     SPAGAIN;
-    if (count > 0) {
+    if (count > 0 && SvOK(TOPs)) {
       STRLEN length = 0;
       const char* text = SvPV(TOPs, length);
       into.append(": ").append(text, length);
