@@ -7,7 +7,7 @@
 
 #include "base/bytes.h"
 #include "fcgi/connection.h"
-#include "fcgi/environment.h"
+#include "cgi/environment.h"
 #include "fcgi/testing.h"
 
 namespace {
@@ -87,7 +87,7 @@ void BuildEnvironment(benchmark::State& state) {
   fcgi::Connection connection;
   receive(connection, bytes);
   expect(connection.next() == fcgi::Event::Request);
-  fcgi::Environment environment;
+  cgi::Environment environment;
   for (auto _ : state) {
     expect(environment.build(connection.request().parameters).has_value());
     benchmark::DoNotOptimize(environment.parameters().data());
@@ -99,7 +99,7 @@ BENCHMARK(BuildEnvironment);
 void DecodeRequestAndBuildEnvironment(benchmark::State& state) {
   const std::string bytes = nginx_request(true);
   fcgi::Connection connection;
-  fcgi::Environment environment;
+  cgi::Environment environment;
   for (auto _ : state) {
     receive(connection, bytes);
     expect(connection.next() == fcgi::Event::Request);

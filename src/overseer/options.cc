@@ -47,13 +47,13 @@ worker::Options make_worker_options(const config::Config& config) {
   exchange.environment.mount = config.mount;
   switch (config.path_info) {
     case config::PathInfo::Auto:
-      exchange.environment.path_info = fcgi::PathInfoMode::Auto;
+      exchange.environment.path_info = cgi::PathInfoMode::Auto;
       break;
     case config::PathInfo::Plack:
-      exchange.environment.path_info = fcgi::PathInfoMode::Plack;
+      exchange.environment.path_info = cgi::PathInfoMode::Plack;
       break;
     case config::PathInfo::Server:
-      exchange.environment.path_info = fcgi::PathInfoMode::Server;
+      exchange.environment.path_info = cgi::PathInfoMode::Server;
       break;
   }
   return options;

@@ -229,7 +229,7 @@ FcgiExchange::Progress FcgiExchange::begin_request() {
   take_request_id();
   if (!built) {
     return refuse(Trouble::BadRequest, 400, false,
-                  std::string("refused a request: ").append(fcgi::describe(built.error())));
+                  std::string("refused a request: ").append(cgi::describe(built.error())));
   }
   const auto length = environment_.content_length();
   if (connection_.request().role != fcgi::Role::Authorizer) connection_.set_body_length(length);

@@ -26,7 +26,7 @@
 #include "base/bytes.h"
 #include "base/status.h"
 #include "fcgi/connection.h"
-#include "fcgi/environment.h"
+#include "cgi/environment.h"
 #include "os/fd.h"
 #include "runtime/exchange.h"
 #include "worker/body.h"
@@ -51,7 +51,7 @@ struct FcgiOptions {
   InputMode input = InputMode::Auto;
   std::size_t input_memory = std::size_t{64} * 1024;
   std::string spool_directory = "/tmp";
-  fcgi::EnvironmentOptions environment;
+  cgi::EnvironmentOptions environment;
   fcgi::Limits limits;  // drain_bytes is also how much is read before a connection is closed
   fcgi::Values values;
   std::uint64_t request_id_seed = 0;  // of this worker; made request ids begin with it
@@ -225,7 +225,7 @@ class FcgiExchange final : public runtime::Exchange, private InputWhileSending {
   FcgiOptions options_;
   ConnectionIo io_;
   fcgi::Connection connection_;
-  fcgi::Environment environment_;
+  cgi::Environment environment_;
   StoredBody stored_;
 
   Trouble trouble_ = Trouble::None;

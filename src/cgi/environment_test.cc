@@ -1,4 +1,4 @@
-#include "fcgi/environment.h"
+#include "cgi/environment.h"
 
 #include <map>
 #include <string>
@@ -7,7 +7,7 @@
 
 #include <gtest/gtest.h>
 
-namespace bladepsgi::fcgi {
+namespace bladepsgi::cgi {
 namespace {
 
 using Sent = std::vector<Parameter>;
@@ -445,4 +445,4 @@ TEST(OthersBugs, PlackFcgiExtensionKeysCannotBePlanted) {
 }
 
 }  // namespace
-}  // namespace bladepsgi::fcgi
+}  // namespace bladepsgi::cgi

@@ -1,4 +1,4 @@
-#include "fcgi/environment.h"
+#include "cgi/environment.h"
 
 #include <algorithm>
 #include <charconv>
@@ -7,7 +7,7 @@
 
 #include "base/text.h"
 
-namespace bladepsgi::fcgi {
+namespace bladepsgi::cgi {
 
 namespace {
 
@@ -454,4 +454,4 @@ void Environment::set_content_length(std::uint64_t length) {
   add("CONTENT_LENGTH", content_length_text_);
 }
 
-}  // namespace bladepsgi::fcgi
+}  // namespace bladepsgi::cgi

@@ -18,9 +18,8 @@
 
 #include "base/parameter.h"
 #include "base/result.h"
-#include "fcgi/record.h"
 
-namespace bladepsgi::fcgi {
+namespace bladepsgi::cgi {
 
 enum class PathInfoMode : std::uint8_t {
   Auto,  // from REQUEST_URI; and where nginx and HAProxy put the whole path into SCRIPT_NAME, the application is at the root
@@ -117,4 +116,4 @@ class Environment {
 // ("*", "host:port").
 [[nodiscard]] std::string_view path_of_uri(std::string_view uri);
 
-}  // namespace bladepsgi::fcgi
+}  // namespace bladepsgi::cgi

@@ -9,18 +9,19 @@
 
 #include "base/bytes.h"
 #include "base/parameter.h"
+#include "cgi/environment.h"
 #include "check.h"
-#include "fcgi/environment.h"
 #include "fcgi/name_value.h"
 
 namespace {
 
+namespace cgi = bladepsgi::cgi;
 namespace fcgi = bladepsgi::fcgi;
 using bladepsgi::Parameter;
 
-fcgi::EnvironmentOptions options_for(std::uint8_t choice) {
-  fcgi::EnvironmentOptions options;
-  options.path_info = static_cast<fcgi::PathInfoMode>(choice % 3);
+cgi::EnvironmentOptions options_for(std::uint8_t choice) {
+  cgi::EnvironmentOptions options;
+  options.path_info = static_cast<cgi::PathInfoMode>(choice % 3);
   switch (choice / 3 % 4) {
     case 1:
       options.mount = "/";
@@ -37,7 +38,7 @@ fcgi::EnvironmentOptions options_for(std::uint8_t choice) {
 
 using Env = std::map<std::string_view, std::string_view>;
 
-Env check(const fcgi::Environment& environment) {
+Env check(const cgi::Environment& environment) {
   Env env;
   for (const Parameter& p : environment.parameters()) {
     FUZZ_CHECK(env.emplace(p.name, p.value).second);
@@ -68,14 +69,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   while (const auto pair = reader.next())
     sent.push_back(*pair);
 
-  fcgi::Environment fresh(options_for(data[0]));
+  cgi::Environment fresh(options_for(data[0]));
   const bool is_good = fresh.build(sent).has_value();
   const Env env = check(fresh);
   FUZZ_CHECK(!is_good || !env.at("REQUEST_METHOD").empty());
   FUZZ_CHECK(!is_good || fresh.content_length().has_value() == (env.count("CONTENT_LENGTH") == 1));
 
   // One that has built something else before gives the same.
-  fcgi::Environment used(options_for(data[0]));
+  cgi::Environment used(options_for(data[0]));
   const std::vector<Parameter> other(700, Parameter{"HTTP_X", "%41"});
   static_cast<void>(used.build(other));
   static_cast<void>(used.build(std::span(sent).first(sent.size() / 2)));
