@@ -327,7 +327,7 @@ std::optional<Event> Connection::end_parameters() {
   data_open_ = request_.role == Role::Filter;
   body_left_ = kUnknownLength;
   ignored_ = 0;
-  return too_large_ ? Event::ParametersTooLarge : Event::Request;
+  return too_large_ ? Event::Refused : Event::Request;
 }
 
 bool Connection::is_abort_ahead() const {
@@ -416,6 +416,15 @@ bool Connection::is_head_started() const {
 bool Connection::is_input_finished() const {
   return is_input_complete() && !trailing_stdin_ && content_left_ == 0 && padding_left_ == 0 &&
          buffered() == 0;
+}
+
+Refusal Connection::refusal() const {
+  constexpr int kHeadTooLarge = 431;
+  return {.status = kHeadTooLarge, .reason = "too many or too large parameters"};
+}
+
+std::string_view Connection::drop_reason() const {
+  return error_ == ProtocolError::None ? std::string_view() : describe(error_);
 }
 
 }  // namespace bladepsgi::fcgi

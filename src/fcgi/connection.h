@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/engine.h"
 #include "base/parameter.h"
 #include "fcgi/record.h"
 
@@ -51,17 +52,9 @@ struct Values {
   std::uint32_t max_requests = 1;
 };
 
-enum class Event : std::uint8_t {
-  NeedMore,            // nothing further follows from the bytes received
-  Request,             // the parameters are complete: see request(). Once for a request.
-  ParametersTooLarge,  // instead of Request: answer 431 and close. request() has no parameters.
-  Body,                // body() is not empty. Repeated until it is consumed.
-  BodyEnd,  // the empty STDIN record. Once for a request, also when its body had no bytes; never for an authorizer.
-  Aborted,  // the peer wants no answer any more: END_REQUEST only. Once for a request.
-  Close,  // send pending_output() and close. With a request active: the peer has closed its side, nothing more will
-          // come, and an answer may still be wanted.
-  Dropped,  // see error(): close without a word
-};
+// Event::BodyEnd is the empty STDIN record; an authorizer has none. Event::Refused means parameters over their limit; request() then
+// has no parameters. Event::Aborted: END_REQUEST only.
+using bladepsgi::Event;
 
 struct Request {
   std::uint16_t id = 0;
@@ -71,23 +64,21 @@ struct Request {
       parameters;  // as sent, duplicates included; valid until request_ended() or reset()
 };
 
-class Connection {
+class Connection final : public Engine {
  public:
   explicit Connection(const Limits& limits = {}, const Values& values = {});
 
-  // For another peer: forgets everything and keeps the storage.
-  void reset();
+  void reset() override;
 
   // --- input
-  // Where to receive into. Empty while the buffer is full of what has not been consumed: do not read then.
-  [[nodiscard]] WritableBytes receive_space();
-  void received(std::size_t size);
+  [[nodiscard]] WritableBytes receive_space() override;
+  void received(std::size_t size) override;
 
-  void peer_closed() { peer_closed_ = true; }
+  void peer_closed() override { peer_closed_ = true; }
 
-  [[nodiscard]] Event next();
+  [[nodiscard]] Event next() override;
 
-  // --- the request: from Event::Request or ParametersTooLarge until request_ended()
+  // --- the request: from Event::Request or Refused until request_ended()
   [[nodiscard]] const Request& request() const { return request_; }
 
   [[nodiscard]] bool is_active() const { return phase_ == Phase::Active; }
@@ -95,49 +86,49 @@ class Connection {
   [[nodiscard]] bool is_aborted() const { return aborted_; }
 
   // An ABORT_REQUEST that waits behind a body that nobody has read yet.
-  [[nodiscard]] bool is_abort_ahead() const;
+  [[nodiscard]] bool is_abort_ahead() const override;
 
   // CONTENT_LENGTH, if there is one: the body then ends after so many bytes, and what STDIN has beyond is swallowed.
   void set_body_length(std::optional<std::uint64_t> length);
 
-  // Bytes of the body that are here, in the receive buffer; valid until the next call that is not const.
-  [[nodiscard]] Bytes body() const;
-  void consume_body(std::size_t size);
+  [[nodiscard]] Bytes body() const override;
+  void consume_body(std::size_t size) override;
 
-  // When nothing is buffered: so many bytes of the body come next on the wire with nothing between, and may be received somewhere
-  // else than into receive_space(); they are then reported with body_bypassed instead of received.
-  [[nodiscard]] std::size_t body_bypass() const;
-  void body_bypassed(std::size_t size);
+  [[nodiscard]] std::size_t body_bypass() const override;
+  void body_bypassed(std::size_t size) override;
 
-  // Every byte that the application may read has been consumed. Never after an abort.
-  [[nodiscard]] bool is_body_complete() const;
+  [[nodiscard]] bool is_body_complete() const override;
   // STDIN has ended before set_body_length's bytes had come.
-  [[nodiscard]] bool is_body_short() const;
+  [[nodiscard]] bool is_body_short() const override;
 
   // The worker has sent END_REQUEST (or will not): what still comes for that id is ignored.
-  void request_ended();
+  void request_ended() override;
 
   // --- output of the engine itself: replies to management records and refusals
-  [[nodiscard]] Bytes pending_output() const;
-  void output_sent(std::size_t size);
+  [[nodiscard]] Bytes pending_output() const override;
+  void output_sent(std::size_t size) override;
 
   // --- state
   // Between two requests, and nothing has come that belongs to a next one.
   [[nodiscard]] bool is_idle() const;
   // Some bytes of a request have come, its parameters are not complete: the time limit for a head runs. The rest of an old
   // request's body that trickles in does not count.
-  [[nodiscard]] bool is_head_started() const;
+  [[nodiscard]] bool is_head_started() const override;
   // All that the peer will send for the active request has been taken: closing the socket cannot reset it.
-  [[nodiscard]] bool is_input_finished() const;
+  [[nodiscard]] bool is_input_finished() const override;
 
-  [[nodiscard]] bool has_buffered_input() const { return begin_ != end_; }
+  [[nodiscard]] bool has_buffered_input() const override { return begin_ != end_; }
 
-  [[nodiscard]] bool has_peer_closed() const { return peer_closed_; }
+  [[nodiscard]] bool has_peer_closed() const override { return peer_closed_; }
 
   [[nodiscard]] ProtocolError error() const { return error_; }
 
-  // Forgets what is buffered: for a connection that is only read to its end before it is closed.
-  void discard_input() { begin_ = end_ = 0; }
+  [[nodiscard]] Refusal refusal() const override;
+  [[nodiscard]] std::string_view drop_reason() const override;
+
+  [[nodiscard]] bool keeps_connection() const override { return request_.keep_connection; }
+
+  void discard_input() override { begin_ = end_ = 0; }
 
   // Gives the receive buffer back while nothing is in it: for a connection that will wait for long.
   void release_memory();

@@ -228,7 +228,7 @@ class Player {
         case Event::NeedMore:
           return;
         case Event::Request:
-        case Event::ParametersTooLarge: {
+        case Event::Refused: {
           const Request& request = connection_.request();
           log_ += event == Event::Request ? "request " : "too large ";
           log_ += std::to_string(request.id) + " role " +

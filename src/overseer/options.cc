@@ -21,18 +21,18 @@ std::string spool_directory(const config::Config& config) {
 worker::Options make_worker_options(const config::Config& config) {
   worker::Options options;
   options.idle_timeout = config.idle_timeout;
-  worker::FcgiOptions& exchange = options.fcgi;
+  worker::ExchangeOptions& exchange = options.fcgi.exchange;
   exchange.head_timeout = config.head_timeout;
   exchange.body_timeout = config.body_timeout;
   exchange.send_timeout = config.send_timeout;
   if (config.max_body != 0) exchange.max_body = config.max_body;
   exchange.input_memory = static_cast<std::size_t>(config.input_memory);
   exchange.spool_directory = spool_directory(config);
-  exchange.limits.parameter_bytes = static_cast<std::size_t>(config.max_params_bytes);
-  exchange.limits.parameter_count = config.max_params;
-  exchange.limits.drain_bytes = config.drain_limit;
-  exchange.values.max_connections = config.workers;
-  exchange.values.max_requests = config.workers;
+  options.fcgi.limits.parameter_bytes = static_cast<std::size_t>(config.max_params_bytes);
+  options.fcgi.limits.parameter_count = config.max_params;
+  options.fcgi.limits.drain_bytes = exchange.drain_bytes = config.drain_limit;
+  options.fcgi.values.max_connections = config.workers;
+  options.fcgi.values.max_requests = config.workers;
   switch (config.input) {
     case config::Input::Auto:
       exchange.input = worker::InputMode::Auto;
@@ -111,7 +111,7 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
     }
   }
   zygote.worker = make_worker_options(config);
-  const std::string& directory = zygote.worker.fcgi.spool_directory;
+  const std::string& directory = zygote.worker.fcgi.exchange.spool_directory;
   if (config.input == config::Input::Spool && ::access(directory.c_str(), W_OK | X_OK) != 0) {
     return fail(Remedy::Refuse,
                 os::describe_failure(errno, "write into the spool directory", directory) +

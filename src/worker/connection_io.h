@@ -18,6 +18,15 @@
 
 namespace bladepsgi::worker {
 
+[[nodiscard]] inline iovec as_vector(Bytes bytes) {
+  // sendmsg only reads, but its type cannot say so.
+  return {const_cast<std::byte*>(bytes.data()), bytes.size()};
+}
+
+[[nodiscard]] inline iovec as_writable_vector(WritableBytes bytes) {
+  return {bytes.data(), bytes.size()};
+}
+
 enum class Transport : std::uint8_t { Unix, Tcp };
 
 // What comes from the peer while we wait to send: somebody must take it, or two that both only send wait for each other for ever.

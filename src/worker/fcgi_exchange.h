@@ -1,265 +1,54 @@
-// FcgiExchange: requests that arrive over one FastCGI connection after another, and their responses.
-//
-// The runtime's Exchange on top of the pure fcgi::Connection and a non-blocking socket. One object serves a worker for its whole
-// life: nothing is allocated for a request in the steady state.
-//
-//   attach(socket) → take_request() → prepare() → the application (Exchange) → take_request() … until !is_attached()
-//
-// Everything that waits has a time limit. What is queued goes out in one sendmsg, END_REQUEST with the last of it. While the
-// socket is full, what the peer sends is taken in, so that two sides that only send do not wait for each other: as much as
-// the receive buffer holds while the application may still read it, and up to the drain limit once it has finished.
+// FcgiExchange: requests over FastCGI connections. What is common to all protocols is in protocol_exchange.h.
 #pragma once
 
-#include <sys/uio.h>
-
 #include <array>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <span>
-#include <string>
-#include <string_view>
-#include <vector>
 
 #include "base/bytes.h"
-#include "base/status.h"
 #include "fcgi/connection.h"
-#include "cgi/environment.h"
-#include "os/fd.h"
+#include "fcgi/record.h"
 #include "runtime/exchange.h"
-#include "worker/body.h"
-#include "worker/connection_io.h"
+#include "worker/protocol_exchange.h"
 
 namespace bladepsgi::worker {
 
-enum class InputMode : std::uint8_t {
-  Auto,    // in memory up to input_memory, larger bodies as they arrive
-  Stream,  // always as they arrive
-  Spool,   // the whole body first: in memory up to input_memory, larger ones in a temporary file
-};
-
 struct FcgiOptions {
-  std::chrono::milliseconds head_timeout{
-      60'000};  // from the first wait to the end of the parameters
-  std::chrono::milliseconds body_timeout{60'000};  // for each wait for the body
-  std::chrono::milliseconds send_timeout{60'000};  // for each wait for a peer that does not read
-  std::chrono::milliseconds close_timeout{
-      2'000};  // to read what is left before a connection is closed
-  std::optional<std::uint64_t> max_body;
-  InputMode input = InputMode::Auto;
-  std::size_t input_memory = std::size_t{64} * 1024;
-  std::string spool_directory = "/tmp";
-  cgi::EnvironmentOptions environment;
-  fcgi::Limits limits;  // drain_bytes is also how much is read before a connection is closed
+  ExchangeOptions exchange;
+  fcgi::Limits limits;
   fcgi::Values values;
-  std::uint64_t request_id_seed = 0;  // of this worker; made request ids begin with it
-  // Readable: a wait for a connection on which nothing has come yet ends (take_request returns Idle). -1: none.
-  int wake_descriptor = -1;
 };
 
-// Why a request or a connection ended without the application.
-enum class Trouble : std::uint8_t {
-  None,
-  PeerClosed,          // ordinary: between requests, or in the middle of a head
-  Abandoned,           // the client has gone before the application was called
-  Aborted,             // by ABORT_REQUEST before the application was called; END_REQUEST was sent
-  ProtocolError,       // connection dropped
-  HeadTimeout,         // connection dropped
-  BodyTimeout,         // answered 408
-  ParametersTooLarge,  // answered 431
-  BadRequest,          // answered 400
-  BodyTooLarge,        // answered 413
-  SpoolFailed,         // answered 507
-};
-
-class FcgiExchange final : public runtime::Exchange, private InputWhileSending {
+class FcgiExchange final : public ProtocolExchange {
  public:
-  explicit FcgiExchange(FcgiOptions options);
-  ~FcgiExchange() override = default;
-
-  // --- for the worker
-  // A connected non-blocking socket; takes the place of the one before, which is closed.
-  void attach(os::Fd socket, Transport transport);
-
-  // False after the connection was closed, whoever closed it. True after a request: the peer keeps the connection.
-  [[nodiscard]] bool is_attached() const { return io_.is_open(); }
-
-  [[nodiscard]] int descriptor() const { return io_.descriptor(); }
-
-  // Closes a kept connection between two requests.
-  void close();
+  explicit FcgiExchange(const FcgiOptions& options);
 
   // Bytes are here that have not been looked at: call take_request without waiting for the descriptor to become readable.
   [[nodiscard]] bool has_buffered_input() const { return connection_.has_buffered_input(); }
 
-  enum class Patience : std::uint8_t {
-    Try,  // return Idle when no byte of a request is here (a head that has begun is waited for all the same)
-    Wait,  // up to head_timeout also for the first byte
-  };
-  enum class Progress : std::uint8_t {
-    Ready,     // take_request: call prepare next; prepare: call the application
-    Idle,      // take_request only: nothing of a request is here; is_attached()
-    Answered,  // this request is over without the application: see trouble(). is_attached() tells whether the connection goes on
-    Gone,      // the connection is closed: see trouble()
-  };
-  // Reads the head of the next request.
-  [[nodiscard]] Progress take_request(Patience patience);
-  // Reads of the body what is to be here before the application is called, and looks whether the client still is.
-  [[nodiscard]] Progress prepare();
-
-  [[nodiscard]] Trouble trouble() const { return trouble_; }
-
-  // For the log; empty where there is nothing to say. Holds no bytes of the peer.
-  [[nodiscard]] std::string_view trouble_text() const { return trouble_text_; }
-
-  // From Ready of take_request until the next take_request, also when the request was answered without the application.
-  [[nodiscard]] std::string_view method() const { return environment_.method(); }
-
-  [[nodiscard]] std::string_view uri() const { return environment_.uri(); }
-
-  [[nodiscard]] int status() const { return status_; }  // of the response; 0 when none was started
-
-  [[nodiscard]] bool was_aborted() const {
-    return connection_.is_aborted() || aborted_;
-  }  // ABORT_REQUEST
-
-  [[nodiscard]] bool was_peer_lost() const {
-    return lost_;
-  }  // the response could not be sent completely
-
-  // A complete response whose body has another length than its Content-Length says. The peer has it all the same.
-  struct WrongLength {
-    std::uint64_t announced;
-    std::uint64_t sent;
-  };
-
-  [[nodiscard]] std::optional<WrongLength> wrong_length() const { return wrong_length_; }
-
-  // Of this request, with the records around them.
-  [[nodiscard]] std::uint64_t bytes_received() const { return io_.bytes_received(); }
-
-  [[nodiscard]] std::uint64_t bytes_sent() const { return io_.bytes_sent(); }
-
-  // Answers the request with a page of ours and ends it (503 when the application cannot be called).
-  void answer(const CannedResponse& response);
-
-  // --- runtime::Exchange
-  [[nodiscard]] std::span<const runtime::Parameter> parameters() const noexcept override;
-
-  [[nodiscard]] std::string_view request_id() const noexcept override { return request_id_; }
-
-  [[nodiscard]] runtime::BodyInfo body() const noexcept override;
-  runtime::BodyRead read_body(WritableBytes into) noexcept override;
-  bool seek_body(std::uint64_t offset) noexcept override;
-  void start_response(int status, std::span<const runtime::Header> headers) noexcept override;
-
-  [[nodiscard]] bool wants_body() const noexcept override { return wants_body_; }
-
-  bool write(Bytes bytes) noexcept override;
-  std::int64_t send_file(int fd, off_t offset, std::uint64_t length) noexcept override;
-  bool flush() noexcept override;
   void write_error(Bytes bytes) noexcept override;
 
-  [[nodiscard]] bool is_committed() const noexcept override { return committed_; }
-
-  void discard_response() noexcept override;
-  void finish() noexcept override;
-  void abort() noexcept override;
-  // Closes a kept connection on which nothing has come, so that the peer does not send a request to a worker that is not
-  // waiting for it; one with bytes is kept and served next.
-  void release_connection() noexcept override;
-
  private:
-  WritableBytes input_space() noexcept override;
-  void input_received(std::size_t size) noexcept override;
-
-  // --- the head and the body
-  Progress gone(Trouble trouble, std::string_view text = {});
-  Progress drop();
-  Progress refuse(Trouble trouble, int status, bool closes, std::string_view text = {});
-  Progress begin_request();
-  void forget_request();
-  void take_request_id();
-  enum class Received : std::uint8_t { Some, End, Nothing, TimedOut, Failed, Interrupted };
-
-  // How long to wait for input, and when that began: the first wait sets the deadline.
-  struct Deadline {
-    std::chrono::milliseconds patience;
-    std::optional<os::Monotonic> at;
-  };
-
-  // Receives what is here; waits for it when nothing is and there is a deadline. Body bytes go straight to `direct` where the
-  // protocol allows it; their number is put into *direct_size.
-  Received receive(Deadline* deadline,
-                   int wake_descriptor,
-                   WritableBytes direct = {},
-                   std::size_t* direct_size = nullptr);
-  // What the connection says of the active request, remembered where it concerns all that follows.
-  fcgi::Event next_event();
-  // The next bytes of the body off the connection; size 0 and error 0 at its end.
-  runtime::BodyRead read_connection(WritableBytes into);
-  // Takes the body in until it is stored, or larger than may be stored. Returns 0 or errno of the spool directory.
-  int store_body();
-
-  [[nodiscard]] bool is_over_limit(std::uint64_t size) const {
-    return options_.max_body && size > *options_.max_body;
-  }
-
-  // --- the response
   struct Batch;
 
-  [[nodiscard]] bool is_usable() const { return !ended_ && !lost_ && !aborted_; }
+  [[nodiscard]] std::span<const Parameter> sent_parameters() override;
 
-  void look_at_buffer();  // for an abort among the bytes that are here
-  void look_at_socket();  // the same, after receiving what is here
-  void discard_body();
-  bool send_queue(bool is_last, bool has_more = false);  // END_REQUEST goes with the last
-  bool send_pending();                                   // replies of the engine
-  bool transmit(std::span<iovec> what, bool has_more);
-  bool copy_file(int fd, off_t offset, std::size_t length);
-  void end_request();
-  void end_connection(bool is_input_finished);
+  void on_new_request() override { stderr_used_ = false; }
 
-  FcgiOptions options_;
-  ConnectionIo io_;
+  void on_body_length(std::optional<std::uint64_t> length) override;
+  void write_head(int status, std::span<const runtime::Header> headers) override;
+  bool send_queue(bool is_last, bool has_more) override;
+
+  [[nodiscard]] std::size_t largest_piece() const override { return fcgi::kMaxContentSent; }
+
+  [[nodiscard]] Bytes piece_begin(std::size_t size) override;
+  void send_broken_end() override;
+
   fcgi::Connection connection_;
-  cgi::Environment environment_;
-  StoredBody stored_;
-
-  Trouble trouble_ = Trouble::None;
-  std::string trouble_text_;
-  std::string request_id_;
-  std::string id_prefix_;
-  std::uint64_t requests_ = 0;
-
-  // body
-  bool is_stored_ = false;           // all of it: seekable
-  std::uint64_t body_position_ = 0;  // of what is stored; the rest comes off the connection
-  std::uint64_t body_taken_ = 0;     // bytes that came off the connection
-  int body_error_ = 0;
-
-  // response
-  int status_ = 0;
-  bool is_head_request_ = false;
-  bool wants_body_ = true;
-  std::optional<std::uint64_t> announced_length_;
-  std::uint64_t body_sent_ = 0;
-  std::optional<WrongLength> wrong_length_;
-  bool started_ = false;
-  bool committed_ = false;
-  bool ended_ = true;     // finish or abort has been called, or no request has come yet
-  bool aborted_ = false;  // ABORT_REQUEST was seen
-  bool lost_ = false;     // the peer has gone, or a record could not be completed
-  bool closes_ = false;   // after this response, whatever the peer asked for
+  std::array<std::byte, fcgi::kHeaderSize> record_header_{};
   bool stderr_used_ = false;
-  bool discarding_ = false;  // nobody will read the body any more
-  int send_error_ = 0;
-  std::string head_;                // empty once it is sent
-  std::vector<Bytes> queue_;        // of the application, not copied
-  std::vector<std::byte> pending_;  // of the engine, on its way out
-  std::unique_ptr<std::byte[]> copy_buffer_;
 };
 
 }  // namespace bladepsgi::worker

@@ -142,7 +142,8 @@ Ends tcp_pair() {
 
 FcgiOptions quick_options() {
   FcgiOptions options;
-  options.head_timeout = options.body_timeout = options.send_timeout = milliseconds(kPeerPatience);
+  options.exchange.head_timeout = options.exchange.body_timeout = options.exchange.send_timeout =
+      milliseconds(kPeerPatience);
   return options;
 }
 
@@ -513,7 +514,7 @@ TEST_F(FcgiExchangeTest, BodyOfAGetCostsNothingAndIsEmpty) {
                              Pairs{{"REQUEST_METHOD", "GET"}, {"CONTENT_LENGTH", "0"}}}) {
     for (const InputMode mode : {InputMode::Auto, InputMode::Stream, InputMode::Spool}) {
       FcgiOptions options = quick_options();
-      options.input = mode;
+      options.exchange.input = mode;
       use(options);
       accept(whole_request(1, true, pairs));
       EXPECT_TRUE(exchange.body().buffered);
@@ -586,7 +587,7 @@ TEST_F(FcgiExchangeTest, LargeBodyIsStreamed) {
 
 TEST_F(FcgiExchangeTest, StreamModeNeverWaitsForABody) {
   FcgiOptions options = quick_options();
-  options.input = InputMode::Stream;
+  options.exchange.input = InputMode::Stream;
   use(options);
   accept(begin(1) + params(1, post(5)));
   EXPECT_FALSE(exchange.body().buffered);
@@ -597,9 +598,9 @@ TEST_F(FcgiExchangeTest, StreamModeNeverWaitsForABody) {
 
 TEST_F(FcgiExchangeTest, SpoolModeHasEverythingSeekable) {
   FcgiOptions options = quick_options();
-  options.input = InputMode::Spool;
-  options.input_memory = 1000;
-  options.spool_directory = ::testing::TempDir();
+  options.exchange.input = InputMode::Spool;
+  options.exchange.input_memory = 1000;
+  options.exchange.spool_directory = ::testing::TempDir();
   use(options);
   const std::string content = pattern(200'000);
   std::thread writer([&] { peer.send(begin(1) + params(1, kChunked) + body(1, content, 3000)); });
@@ -640,9 +641,9 @@ TEST_F(FcgiExchangeTest, NoticesABodyOfAnotherLengthThanAnnounced) {
 
 TEST_F(FcgiExchangeTest, SpoolDirectoryThatFailsIsAnswered507) {
   FcgiOptions options = quick_options();
-  options.input = InputMode::Spool;
-  options.input_memory = 10;
-  options.spool_directory = "/nonexistent/spool";
+  options.exchange.input = InputMode::Spool;
+  options.exchange.input_memory = 10;
+  options.exchange.spool_directory = "/nonexistent/spool";
   use(options);
   ASSERT_TRUE(peer.send(whole_request(1, true, post(100), pattern(100))));
   peer.end_sending();
@@ -687,8 +688,8 @@ TEST_F(FcgiExchangeTest, BodyLongerThanAnnouncedIsCut) {
 
 TEST_F(FcgiExchangeTest, SlowBodyTimesOut) {
   FcgiOptions options = quick_options();
-  options.body_timeout = milliseconds(20);
-  options.close_timeout = milliseconds(20);
+  options.exchange.body_timeout = milliseconds(20);
+  options.exchange.close_timeout = milliseconds(20);
   use(options);
   accept(begin(1) + params(1, post(1'000'000)) + record(RecordType::Stdin, 1, "0123"));
   int error = 0;
@@ -706,8 +707,8 @@ TEST_F(FcgiExchangeTest, SlowBodyTimesOut) {
 
 TEST_F(FcgiExchangeTest, BodyOverTheLimit) {
   FcgiOptions options = quick_options();
-  options.max_body = 1000;
-  options.input_memory = 500;
+  options.exchange.max_body = 1000;
+  options.exchange.input_memory = 500;
   use(options);
   ASSERT_TRUE(peer.send(whole_request(1, true, post(1001), pattern(1001))));
   peer.end_sending();
@@ -853,7 +854,7 @@ TEST_F(FcgiExchangeTest, WritesToAClientThatHasGoneFail) {
 
 TEST_F(FcgiExchangeTest, PeerThatDoesNotReadIsGivenUp) {
   FcgiOptions options = quick_options();
-  options.send_timeout = milliseconds(20);
+  options.exchange.send_timeout = milliseconds(20);
   use(options);
   accept(whole_request(1, true, kGet));
   exchange.start_response(200, {});
@@ -867,7 +868,7 @@ TEST_F(FcgiExchangeTest, PeerThatDoesNotReadIsGivenUp) {
 
 TEST_F(FcgiExchangeTest, HeadThatTakesTooLongIsDropped) {
   FcgiOptions options = quick_options();
-  options.head_timeout = milliseconds(20);
+  options.exchange.head_timeout = milliseconds(20);
   use(options);
   ASSERT_TRUE(peer.send(begin(1)));
   EXPECT_EQ(exchange.take_request(Patience::Try), Progress::Gone);
@@ -886,7 +887,7 @@ TEST_F(FcgiExchangeTest, WaitForASilentPeerCanBeEnded) {
   const os::Fd reading(pipe[0]);
   const os::Fd writing(pipe[1]);
   FcgiOptions options = quick_options();
-  options.wake_descriptor = reading.get();
+  options.exchange.wake_descriptor = reading.get();
   use(options);
   ASSERT_EQ(::write(writing.get(), "x", 1), 1);
   EXPECT_EQ(exchange.take_request(Patience::Wait), Progress::Idle);
@@ -913,7 +914,7 @@ TEST_F(FcgiExchangeTest, TooManyParametersAreAnswered431) {
   ASSERT_TRUE(peer.send(whole_request(1, true, {{"A", ""}, {"B", ""}, {"REQUEST_METHOD", "GET"}})));
   peer.end_sending();
   EXPECT_EQ(exchange.take_request(Patience::Wait), Progress::Answered);
-  EXPECT_EQ(exchange.trouble(), Trouble::ParametersTooLarge);
+  EXPECT_EQ(exchange.trouble(), Trouble::HeadTooLarge);
   EXPECT_EQ(exchange.uri(), "");
   EXPECT_FALSE(exchange.is_attached());
   EXPECT_TRUE(only_reply(peer.receive_to_end()).out.starts_with("Status: 431 "));
@@ -1049,7 +1050,7 @@ TEST_F(FcgiExchangeTest, MadeRequestIdsDiffer) {
   EXPECT_NE(exchange.request_id(), first);
   respond("x");
   FcgiOptions options = quick_options();
-  options.request_id_seed = 1;
+  options.exchange.request_id_seed = 1;
   use(options);
   accept(whole_request(1, true, kGet));
   EXPECT_NE(exchange.request_id(), first);

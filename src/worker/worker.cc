@@ -70,9 +70,9 @@ class PeerLog {
 FcgiOptions exchange_options(const Inheritance& inheritance) {
   FcgiOptions options = inheritance.options.fcgi;
   std::random_device random;
-  options.request_id_seed = (static_cast<std::uint64_t>(random()) << 32) | random();
-  options.environment.hash_seed = (static_cast<std::uint64_t>(random()) << 32) | random();
-  options.wake_descriptor = inheritance.wake_read;
+  options.exchange.request_id_seed = (static_cast<std::uint64_t>(random()) << 32) | random();
+  options.exchange.environment.hash_seed = (static_cast<std::uint64_t>(random()) << 32) | random();
+  options.exchange.wake_descriptor = inheritance.wake_read;
   return options;
 }
 
@@ -232,7 +232,7 @@ class Worker {
       case Trouble::BodyTimeout:
         slot_.count(shm::Event::TimedOut);
         break;
-      case Trouble::ParametersTooLarge:
+      case Trouble::HeadTooLarge:
       case Trouble::BadRequest:
       case Trouble::BodyTooLarge:
       case Trouble::SpoolFailed:

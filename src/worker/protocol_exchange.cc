@@ -1,0 +1,708 @@
+#include "worker/protocol_exchange.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "base/text.h"
+#include "os/clock.h"
+#include "os/system_error.h"
+
+namespace bladepsgi::worker {
+
+namespace {
+
+// Beyond these, what is queued is sent although nobody asked. There is no such limit in bytes: they are in the application's
+// memory all the same, and whoever sends in the middle of a response may not throw away what the peer sends meanwhile.
+constexpr std::size_t kMaxQueuedPieces = 1024;
+
+constexpr std::size_t kCopyBufferSize = std::size_t{32} * 1024;
+constexpr std::size_t kKeptHeadSize = 64 * 1024;
+constexpr std::size_t kMaxRequestIdSize = 128;
+
+// While a file goes out, an abort is looked for after so many bytes.
+constexpr std::uint64_t kBytesBetweenLooks = std::uint64_t{1024} * 1024;
+
+bool is_usable_request_id(std::string_view id) {
+  return !id.empty() && id.size() <= kMaxRequestIdSize &&
+         std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < '\x7f'; });
+}
+
+template <class Number>
+void append_number(std::string& text, Number number, int base = 10) {
+  char digits[24];
+  const auto end = std::to_chars(digits, digits + sizeof digits, number, base).ptr;
+  text.append(digits, end);
+}
+
+}  // namespace
+
+ProtocolExchange::ProtocolExchange(ExchangeOptions options, Engine& engine)
+    : options_(std::move(options)),
+      engine_(engine),
+      environment_(options_.environment),
+      stored_(options_.input_memory, options_.spool_directory) {
+  append_number(id_prefix_, options_.request_id_seed, 16);
+  id_prefix_.insert(0, 16 - id_prefix_.size(), '0');
+  request_id_.reserve(kMaxRequestIdSize);
+  queue_.reserve(64);
+}
+
+// --- the connection
+
+void ProtocolExchange::attach(os::Fd socket, Transport transport) {
+  engine_.reset();
+  forget_request();
+  io_.attach(std::move(socket), transport);
+}
+
+void ProtocolExchange::close() {
+  ended_ = true;
+  io_.close();
+}
+
+ProtocolExchange::Progress ProtocolExchange::gone(Trouble trouble, std::string_view text) {
+  trouble_ = trouble;
+  trouble_text_ = text;
+  close();
+  return Progress::Gone;
+}
+
+ProtocolExchange::Progress ProtocolExchange::drop() {
+  return gone(Trouble::ProtocolError,
+              std::string("dropped a connection: ").append(engine_.drop_reason()));
+}
+
+ProtocolExchange::Progress ProtocolExchange::refuse(Trouble trouble,
+                                                    int status,
+                                                    bool closes,
+                                                    std::string_view text) {
+  trouble_ = trouble;
+  trouble_text_ = text;
+  closes_ = closes_ || closes;
+  answer(canned_response(status));
+  return Progress::Answered;
+}
+
+ProtocolExchange::Received ProtocolExchange::receive(Deadline* deadline,
+                                                     int wake_descriptor,
+                                                     WritableBytes direct,
+                                                     std::size_t* direct_size) {
+  // Asked first: once there is space for them, bytes may move.
+  const std::size_t past_buffer = std::min(direct.size(), engine_.body_bypass());
+  std::array<iovec, 2> into = {as_writable_vector(direct.first(past_buffer)),
+                               as_writable_vector(engine_.receive_space())};
+  const auto vectors = past_buffer > 0 ? std::span(into) : std::span(into).last(1);
+  for (;;) {
+    const auto result = io_.try_receive(vectors);
+    if (!result) {
+      if (deadline == nullptr) return Received::Nothing;
+      if (!deadline->at) deadline->at = os::monotonic_now() + deadline->patience;
+      switch (io_.wait(POLLIN, *deadline->at, wake_descriptor)) {
+        case ConnectionIo::Wait::Ready:
+          continue;
+        case ConnectionIo::Wait::Woken:
+          return Received::Nothing;
+        case ConnectionIo::Wait::Interrupted:
+          return Received::Interrupted;
+        case ConnectionIo::Wait::TimedOut:
+          return Received::TimedOut;
+        case ConnectionIo::Wait::Failed:
+          return Received::Failed;
+      }
+    }
+    if (*result < 0) return Received::Failed;
+    if (*result == 0) {
+      engine_.peer_closed();
+      return Received::End;
+    }
+    const auto size = static_cast<std::size_t>(*result);
+    const std::size_t directly = std::min(size, past_buffer);
+    if (directly > 0) {
+      engine_.body_bypassed(directly);
+      *direct_size = directly;
+    }
+    if (size > directly) engine_.received(size - directly);
+    return Received::Some;
+  }
+}
+
+// --- the head
+
+ProtocolExchange::Progress ProtocolExchange::take_request(Patience patience) {
+  if (!io_.is_open()) return gone(Trouble::PeerClosed);
+  trouble_ = Trouble::None;
+  trouble_text_.clear();
+  io_.reset_counters();
+  Deadline deadline{options_.head_timeout, {}};
+  for (;;) {
+    switch (engine_.next()) {
+      case Event::NeedMore:
+        break;
+      case Event::Request:
+        return begin_request();
+      case Event::Refused: {
+        forget_request();
+        static_cast<void>(environment_.build({}));  // nothing of the request before shall be seen
+        ended_ = false;
+        take_request_id();
+        const Refusal refusal = engine_.refusal();
+        const bool is_too_large = refusal.status == 431 || refusal.status == 414;
+        return refuse(is_too_large ? Trouble::HeadTooLarge : Trouble::BadRequest, refusal.status,
+                      true, std::string("refused a request: ").append(refusal.reason));
+      }
+      case Event::Close:
+        if (send_pending() && !engine_.has_peer_closed()) {
+          end_connection(false);  // of a refused request there may be more on its way
+        }
+        return gone(Trouble::PeerClosed);
+      case Event::Dropped:
+        return drop();
+      case Event::Body:
+      case Event::BodyEnd:
+      case Event::Aborted:
+        os::broken_invariant(__FILE__, __LINE__, "event of a request while none is active");
+    }
+    if (!send_pending()) return gone(Trouble::PeerClosed);
+    const bool has_begun = engine_.is_head_started();
+    const bool may_wait = has_begun || patience == Patience::Wait;
+    switch (receive(may_wait ? &deadline : nullptr, has_begun ? -1 : options_.wake_descriptor)) {
+      case Received::Some:
+      case Received::End:
+      case Received::Interrupted:
+        break;
+      case Received::Nothing:
+        return Progress::Idle;
+      case Received::TimedOut:
+        return gone(Trouble::HeadTimeout, "dropped a connection: its request took too long");
+      case Received::Failed:
+        return gone(Trouble::PeerClosed);
+    }
+  }
+}
+
+void ProtocolExchange::forget_request() {
+  stored_.clear();
+  is_stored_ = false;
+  body_position_ = body_taken_ = 0;
+  body_error_ = 0;
+  status_ = 0;
+  is_head_request_ = false;
+  wants_body_ = true;
+  announced_length_.reset();
+  body_sent_ = room_used_ = 0;
+  wrong_length_.reset();
+  started_ = committed_ = aborted_ = lost_ = closes_ = discarding_ = false;
+  ended_ = true;
+  send_error_ = 0;
+  head_.clear();
+  if (head_.capacity() > kKeptHeadSize) head_.shrink_to_fit();
+  queue_.clear();
+  on_new_request();
+}
+
+ProtocolExchange::Progress ProtocolExchange::begin_request() {
+  forget_request();
+  ended_ = false;
+  const auto built = environment_.build(sent_parameters());
+  is_head_request_ = environment_.method() == "HEAD";
+  take_request_id();
+  if (!built) {
+    return refuse(Trouble::BadRequest, 400, false,
+                  std::string("refused a request: ").append(cgi::describe(built.error())));
+  }
+  const auto length = environment_.content_length();
+  on_body_length(length);
+  if (length && is_over_limit(*length)) {
+    return refuse(Trouble::BodyTooLarge, 413, true, "refused a request: its body is too large");
+  }
+  return Progress::Ready;
+}
+
+void ProtocolExchange::take_request_id() {
+  const std::string_view sent = environment_.request_id();
+  ++requests_;
+  if (is_usable_request_id(sent)) {
+    request_id_ = sent;
+    return;
+  }
+  request_id_ = id_prefix_;
+  request_id_ += '-';
+  append_number(request_id_, requests_, 16);
+}
+
+// --- the body
+
+Event ProtocolExchange::next_event() {
+  const Event event = engine_.next();
+  if (event == Event::Aborted) aborted_ = true;
+  if (event == Event::Dropped) lost_ = true;
+  return event;
+}
+
+ProtocolExchange::Progress ProtocolExchange::prepare() {
+  const auto length = environment_.content_length();
+  bool may_store = true;
+  switch (options_.input) {
+    case InputMode::Auto:
+      may_store = !length || *length <= options_.input_memory;
+      break;
+    case InputMode::Stream:
+      // Looks, but does not wait: a request without a body has nothing to stream.
+      if (!engine_.is_body_complete()) may_store = next_event() == Event::BodyEnd;
+      break;
+    case InputMode::Spool:
+      break;
+  }
+  if (may_store) {
+    if (const int error = store_body(); error != 0) {
+      return refuse(Trouble::SpoolFailed, 507, true,
+                    os::describe_failure(error, "store request body in", options_.spool_directory));
+    }
+  }
+  if (body_error_ == ETIMEDOUT) {
+    return refuse(Trouble::BodyTimeout, 408, true, "refused a request: its body took too long");
+  }
+  if (body_error_ == EFBIG) {
+    return refuse(Trouble::BodyTooLarge, 413, true, "refused a request: its body is too large");
+  }
+  if (engine_.has_buffered_input()) look_at_buffer();
+  if (!engine_.drop_reason().empty()) return drop();
+  if (lost_) return gone(Trouble::Abandoned);
+  if (aborted_) {
+    finish();
+    trouble_ = Trouble::Aborted;
+    return Progress::Answered;
+  }
+  if (io_.is_peer_gone()) return gone(Trouble::Abandoned);
+  // Also management records that came with the request are answered before a perhaps long wait for the application.
+  if (!send_pending()) return gone(Trouble::Abandoned);
+  if (is_stored_ && !length && stored_.size() > 0) environment_.set_content_length(stored_.size());
+  return Progress::Ready;
+}
+
+int ProtocolExchange::store_body() {
+  while (!engine_.is_body_complete()) {
+    const WritableBytes space = stored_.memory_space();
+    if (!space.empty()) {
+      const runtime::BodyRead got = read_connection(space);
+      if (got.error == EINTR) continue;  // nothing of the application's runs yet
+      body_error_ = got.error;
+      if (got.error != 0) return 0;
+      stored_.filled(got.size);
+      continue;
+    }
+    // The memory is full. Is there more?
+    if (engine_.body().empty() && next_event() == Event::BodyEnd) continue;
+    if (options_.input == InputMode::Auto) return 0;
+    if (!copy_buffer_) copy_buffer_ = std::make_unique_for_overwrite<std::byte[]>(kCopyBufferSize);
+    const runtime::BodyRead got = read_connection({copy_buffer_.get(), kCopyBufferSize});
+    if (got.error == EINTR) continue;
+    body_error_ = got.error;
+    if (got.error != 0) return 0;
+    if (const int error = stored_.append({copy_buffer_.get(), got.size}); error != 0) return error;
+  }
+  is_stored_ = true;
+  return 0;
+}
+
+runtime::BodyRead ProtocolExchange::read_connection(WritableBytes into) {
+  const auto took = [this](std::size_t size) -> runtime::BodyRead {
+    body_taken_ += size;
+    if (is_over_limit(body_taken_)) return {0, EFBIG};
+    return {size, 0};
+  };
+  Deadline deadline{options_.body_timeout, {}};
+  for (;;) {
+    if (aborted_ || lost_ || engine_.is_body_short()) return {0, ECONNABORTED};
+    const Bytes here = engine_.body();
+    if (!here.empty()) {
+      const std::size_t size = std::min(here.size(), into.size());
+      std::copy_n(here.begin(), size, into.begin());
+      engine_.consume_body(size);
+      return took(size);
+    }
+    if (engine_.is_body_complete()) return {};
+    switch (next_event()) {
+      case Event::Body:
+      case Event::BodyEnd:
+      case Event::Aborted:
+      case Event::Dropped:
+        continue;
+      case Event::Close:
+        return {0, ECONNABORTED};
+      case Event::NeedMore:
+        break;
+      case Event::Request:
+      case Event::Refused:
+        os::broken_invariant(__FILE__, __LINE__, "a second request while one is active");
+    }
+    engine_.want_body();
+    if (!send_pending()) return {0, ECONNABORTED};
+    std::size_t direct_size = 0;
+    switch (receive(&deadline, -1, into, &direct_size)) {
+      case Received::Some:
+        if (direct_size > 0) return took(direct_size);
+        break;
+      case Received::End:
+      case Received::Nothing:
+        break;
+      case Received::Interrupted:
+        return {0, EINTR};
+      case Received::TimedOut:
+        return {0, ETIMEDOUT};
+      case Received::Failed:
+        return {0, ECONNABORTED};
+    }
+  }
+}
+
+std::span<const runtime::Parameter> ProtocolExchange::parameters() const noexcept {
+  return environment_.parameters();
+}
+
+runtime::BodyInfo ProtocolExchange::body() const noexcept {
+  if (is_stored_) return {true, stored_.size(), stored_.memory()};
+  return {false, environment_.content_length(), {}};
+}
+
+runtime::BodyRead ProtocolExchange::read_body(WritableBytes into) noexcept {
+  if (ended_) return {};
+  if (body_position_ < stored_.size()) {
+    const runtime::BodyRead got = stored_.read(body_position_, into);
+    body_position_ += got.size;
+    return got;
+  }
+  if (is_stored_) return {};
+  if (body_error_ != 0) return {0, body_error_};
+  const runtime::BodyRead got = read_connection(into);
+  if (got.error != EINTR) body_error_ = got.error;
+  return got;
+}
+
+bool ProtocolExchange::seek_body(std::uint64_t offset) noexcept {
+  if (!is_stored_ || ended_ || offset > stored_.size()) return false;
+  body_position_ = offset;
+  return true;
+}
+
+void ProtocolExchange::look_at_buffer() {
+  for (;;) {
+    switch (next_event()) {
+      case Event::BodyEnd:
+      case Event::Aborted:
+        continue;
+      case Event::Body:
+        if (engine_.is_abort_ahead()) aborted_ = true;
+        return;
+      default:
+        return;
+    }
+  }
+}
+
+void ProtocolExchange::look_at_socket() {
+  if (!engine_.has_peer_closed() && !engine_.receive_space().empty()) {
+    static_cast<void>(receive(nullptr, -1));  // that the peer has gone, sending will tell
+  }
+  look_at_buffer();
+}
+
+void ProtocolExchange::discard_body() {
+  for (;;) {
+    switch (engine_.next()) {
+      case Event::Body:
+        engine_.consume_body(engine_.body().size());
+        continue;
+      case Event::BodyEnd:
+      case Event::Aborted:
+        continue;
+      case Event::Dropped:
+        closes_ = true;  // what we are saying can still be said to its end
+        return;
+      default:
+        return;
+    }
+  }
+}
+
+WritableBytes ProtocolExchange::input_space() noexcept {
+  if (engine_.has_peer_closed()) return {};
+  if (discarding_) {
+    discard_body();
+    if (!engine_.drop_reason().empty()) return {};
+  }
+  return engine_.receive_space();
+}
+
+void ProtocolExchange::input_received(std::size_t size) noexcept {
+  if (size == 0) {
+    engine_.peer_closed();
+  } else {
+    engine_.received(size);
+  }
+}
+
+// --- sending
+
+bool ProtocolExchange::transmit(std::span<iovec> what, bool has_more) {
+  send_error_ = io_.send(what, has_more ? MSG_MORE : 0, options_.send_timeout, *this);
+  if (send_error_ != 0) lost_ = true;
+  return send_error_ == 0;
+}
+
+bool ProtocolExchange::send_pending() {
+  // While it is on its way the engine may want to say more, so it is not sent from where it is collected.
+  const Bytes pending = take_pending();
+  if (pending.empty()) return true;
+  iovec vector = as_vector(pending);
+  return transmit({&vector, 1}, false);
+}
+
+Bytes ProtocolExchange::take_pending() {
+  const Bytes pending = engine_.pending_output();
+  pending_.assign(pending.begin(), pending.end());
+  engine_.output_sent(pending.size());
+  return pending_;
+}
+
+std::size_t ProtocolExchange::queued_bytes() const {
+  std::size_t size = 0;
+  for (const Bytes piece : queue_)
+    size += piece.size();
+  return size;
+}
+
+// --- the response
+
+void ProtocolExchange::start_response(int status,
+                                      std::span<const runtime::Header> headers) noexcept {
+  if (started_ || ended_) return;
+  started_ = true;
+  status_ = status;
+  wants_body_ = !is_head_request_ && status_allows_body(status);
+  for (const runtime::Header& header : headers) {
+    if (equals_ignoring_case(header.name, "Content-Length"))
+      announced_length_ = parse_decimal(header.value);
+  }
+  write_head(status, headers);
+}
+
+void ProtocolExchange::discard_response() noexcept {
+  if (committed_) return;
+  started_ = false;
+  status_ = 0;
+  wants_body_ = true;
+  announced_length_.reset();
+  body_sent_ = room_used_ = 0;
+  head_.clear();
+  queue_.clear();
+}
+
+bool ProtocolExchange::write(Bytes bytes) noexcept {
+  if (!is_usable() || !started_) return false;
+  if (!wants_body_ || bytes.empty()) return true;
+  body_sent_ += bytes.size();
+  bytes = bytes.first(std::min<std::uint64_t>(bytes.size(), room_for_body()));
+  room_used_ += bytes.size();
+  if (bytes.empty()) return true;
+  queue_.push_back(bytes);
+  if (queue_.size() < kMaxQueuedPieces) return true;
+  look_at_socket();
+  return is_usable() && send_queue(false, false);
+}
+
+bool ProtocolExchange::flush() noexcept {
+  if (!is_usable()) return false;
+  look_at_socket();
+  return is_usable() && send_queue(false, false);
+}
+
+std::int64_t ProtocolExchange::send_file(int fd, off_t offset, std::uint64_t length) noexcept {
+  const auto peer_has_gone = [this]() -> std::int64_t {
+    errno = send_error_ != 0 ? send_error_ : EPIPE;
+    return -1;
+  };
+  if (!started_ || !is_usable()) return peer_has_gone();
+  look_at_socket();
+  if (!is_usable()) return peer_has_gone();
+  if (!wants_body_) return static_cast<std::int64_t>(length);
+
+  struct stat status {};
+
+  const int flags = ::fcntl(fd, F_GETFL);
+  // A regular file of size 0 may be one whose size the kernel does not tell (/proc): that one must be read.
+  if (flags < 0 || (flags & O_ACCMODE) == O_WRONLY || offset < 0 || ::fstat(fd, &status) != 0 ||
+      !S_ISREG(status.st_mode) || status.st_size == 0) {
+    errno = EINVAL;
+    return -1;
+  }
+  if (offset >= status.st_size) return 0;
+  length = std::min(length, static_cast<std::uint64_t>(status.st_size - offset));
+  const std::uint64_t produced = length;
+  length = std::min(length, room_for_body());
+
+  if (!copy_buffer_) copy_buffer_ = std::make_unique_for_overwrite<std::byte[]>(kCopyBufferSize);
+  if (length <= kCopyBufferSize) {
+    // One copy is cheaper than two more system calls, and only what was really read is promised to the peer.
+    ssize_t size = 0;
+    do {
+      size = ::pread(fd, copy_buffer_.get(), length, offset);
+    } while (size < 0 && errno == EINTR);
+    if (size < 0) {
+      errno = EINVAL;
+      return -1;
+    }
+    if (size > 0) queue_.push_back({copy_buffer_.get(), static_cast<std::size_t>(size)});
+    room_used_ += static_cast<std::uint64_t>(size);
+    const bool is_whole = static_cast<std::uint64_t>(size) == length;
+    const auto taken = is_whole ? static_cast<std::int64_t>(produced) : size;
+    body_sent_ += static_cast<std::uint64_t>(taken);
+    return send_queue(false, false) ? taken : peer_has_gone();
+  }
+
+  if (!send_queue(false, true)) return peer_has_gone();
+  BrokenPipeGuard guard;
+  bool may_sendfile = true;
+  const auto send_frame = [this](Bytes frame) {
+    iovec vector = as_vector(frame);
+    return frame.empty() || transmit({&vector, 1}, true);
+  };
+  std::uint64_t sent = 0;
+  std::uint64_t next_look = kBytesBetweenLooks;
+  while (sent < length) {
+    const auto content =
+        static_cast<std::size_t>(std::min<std::uint64_t>(length - sent, largest_piece()));
+    if (!send_frame(piece_begin(content))) return peer_has_gone();
+    off_t at = offset + static_cast<off_t>(sent);
+    const off_t end = at + static_cast<off_t>(content);
+    if (may_sendfile) {
+      send_error_ = io_.send_file(fd, &at, content, options_.send_timeout, *this, guard);
+      // Some file systems cannot do it; then the record that was promised is filled by reading.
+      may_sendfile = send_error_ != EINVAL && send_error_ != ENOSYS && send_error_ != EOPNOTSUPP;
+      if (send_error_ != 0 && may_sendfile) {
+        if (send_error_ == ENODATA) send_error_ = EIO;  // it has shrunk since we looked
+        lost_ = true;
+        return peer_has_gone();
+      }
+    }
+    if (!may_sendfile && !copy_file(fd, at, static_cast<std::size_t>(end - at))) {
+      return peer_has_gone();
+    }
+    if (!send_frame(piece_end())) return peer_has_gone();
+    sent += content;
+    if (sent >= next_look) {
+      next_look = sent + kBytesBetweenLooks;
+      look_at_socket();
+      if (!is_usable() || !send_pending()) return peer_has_gone();
+    }
+  }
+  room_used_ += sent;
+  body_sent_ += produced;
+  return static_cast<std::int64_t>(produced);
+}
+
+std::uint64_t ProtocolExchange::room_for_body() const {
+  if (!cuts_body_ || !announced_length_) return std::numeric_limits<std::uint64_t>::max();
+  return *announced_length_ - std::min(room_used_, *announced_length_);
+}
+
+bool ProtocolExchange::copy_file(int fd, off_t offset, std::size_t length) {
+  while (length > 0) {
+    const ssize_t size = ::pread(fd, copy_buffer_.get(), std::min(length, kCopyBufferSize), offset);
+    if (size < 0 && errno == EINTR) continue;
+    if (size <= 0) {
+      // The record cannot be completed, so nothing more can be said on this connection.
+      send_error_ = EIO;
+      lost_ = true;
+      return false;
+    }
+    iovec vector = as_vector(Bytes(copy_buffer_.get(), static_cast<std::size_t>(size)));
+    if (!transmit({&vector, 1}, false)) return false;
+    offset += size;
+    length -= static_cast<std::size_t>(size);
+  }
+  return true;
+}
+
+void ProtocolExchange::answer(const CannedResponse& response) {
+  std::string length;
+  append_number(length, response.body.size());
+  const std::array<runtime::Header, 2> headers = {
+      runtime::Header{"Content-Type", response.content_type},
+      runtime::Header{"Content-Length", length}};
+  discard_response();
+  start_response(response.status, headers);
+  static_cast<void>(write(as_bytes(response.body)));
+  finish();
+}
+
+void ProtocolExchange::finish() noexcept {
+  if (ended_) return;
+  if (engine_.has_buffered_input()) look_at_buffer();
+  discarding_ = true;
+  if (aborted_) {
+    // Nobody reads what is not sent yet, but the request must be ended all the same.
+    head_.clear();
+    queue_.clear();
+  } else if (!started_ && !lost_) {
+    answer(canned_response(500));
+    return;
+  } else if (!lost_ && wants_body_ && announced_length_ && *announced_length_ != body_sent_) {
+    wrong_length_ = WrongLength{.announced = *announced_length_, .sent = body_sent_};
+  }
+  if (!lost_) send_queue(true, false);
+  end_request();
+}
+
+void ProtocolExchange::end_request() {
+  ended_ = true;
+  if (lost_) {
+    io_.close();
+    return;
+  }
+  discard_body();
+  const bool is_input_finished = engine_.is_input_finished();
+  const bool keeps = engine_.keeps_connection() && !closes_;
+  engine_.request_ended();
+  if (!keeps) end_connection(is_input_finished);
+}
+
+void ProtocolExchange::end_connection(bool is_input_finished) {
+  // With input on its way, closing would reset the connection and could destroy the end of the response.
+  if (is_input_finished || engine_.has_peer_closed()) {
+    io_.close();
+    return;
+  }
+  engine_.discard_input();
+  io_.close_after_reading(options_.drain_bytes, options_.close_timeout, engine_.receive_space());
+}
+
+void ProtocolExchange::abort() noexcept {
+  if (ended_) return;
+  ended_ = true;
+  queue_.clear();
+  head_.clear();
+  if (committed_ && !lost_ && io_.is_open()) send_broken_end();
+  io_.close();
+}
+
+void ProtocolExchange::release_connection() noexcept {
+  if (!ended_ || !io_.is_open() || engine_.has_buffered_input()) return;
+  if (receive(nullptr, -1) == Received::Some) return;
+  // Refuses what would come from now on before a byte of it is taken, and looks once more for what slipped in before: see
+  // docs/decisions/0004.
+  io_.refuse_input();
+  if (receive(nullptr, -1) != Received::Some) io_.close();
+}
+
+}  // namespace bladepsgi::worker

@@ -1,0 +1,307 @@
+// ProtocolExchange: requests that arrive over one connection after another, and their responses, whatever the protocol.
+//
+// The runtime's Exchange on top of a pure Engine and a non-blocking socket: heads, bodies, time limits, and the order of a request's
+// life. What the bytes of a response look like is the affair of the protocols derived from it. One object serves a worker for its
+// whole life: nothing is allocated for a request in the steady state.
+//
+//   attach(socket) → take_request() → prepare() → the application (Exchange) → take_request() … until !is_attached()
+//
+// Everything that waits has a time limit. What is queued goes out in one sendmsg, the end of the response with the last of it. While
+// the socket is full, what the peer sends is taken in, so that two sides that only send do not wait for each other: as much as
+// the receive buffer holds while the application may still read it, and up to the drain limit once it has finished.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/engine.h"
+#include "base/parameter.h"
+#include "base/status.h"
+#include "cgi/environment.h"
+#include "os/fd.h"
+#include "runtime/exchange.h"
+#include "worker/body.h"
+#include "worker/connection_io.h"
+
+namespace bladepsgi::worker {
+
+enum class InputMode : std::uint8_t {
+  Auto,    // in memory up to input_memory, larger bodies as they arrive
+  Stream,  // always as they arrive
+  Spool,   // the whole body first: in memory up to input_memory, larger ones in a temporary file
+};
+
+struct ExchangeOptions {
+  std::chrono::milliseconds head_timeout{60'000};  // from the first wait to the end of the head
+  std::chrono::milliseconds body_timeout{60'000};  // for each wait for the body
+  std::chrono::milliseconds send_timeout{60'000};  // for each wait for a peer that does not read
+  std::chrono::milliseconds close_timeout{
+      2'000};  // to read what is left before a connection is closed
+  std::uint64_t drain_bytes =
+      std::uint64_t{8} * 1024 * 1024;  // how much is read before a connection is closed
+  std::optional<std::uint64_t> max_body;
+  InputMode input = InputMode::Auto;
+  std::size_t input_memory = std::size_t{64} * 1024;
+  std::string spool_directory = "/tmp";
+  cgi::EnvironmentOptions environment;
+  std::uint64_t request_id_seed = 0;  // of this worker; made request ids begin with it
+  // Readable: a wait for a connection on which nothing has come yet ends (take_request returns Idle). -1: none.
+  int wake_descriptor = -1;
+};
+
+// Why a request or a connection ended without the application.
+enum class Trouble : std::uint8_t {
+  None,
+  PeerClosed,     // ordinary: between requests, or in the middle of a head
+  Abandoned,      // the client has gone before the application was called
+  Aborted,        // by the protocol, before the application was called; its end was sent
+  ProtocolError,  // connection dropped
+  HeadTimeout,    // connection dropped
+  BodyTimeout,    // answered 408
+  HeadTooLarge,   // answered 431 or 414
+  BadRequest,     // answered 400, or what else the protocol asks for
+  BodyTooLarge,   // answered 413
+  SpoolFailed,    // answered 507
+};
+
+class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
+ public:
+  ~ProtocolExchange() override = default;
+
+  // --- for the worker
+  // A connected non-blocking socket; takes the place of the one before, which is closed.
+  void attach(os::Fd socket, Transport transport);
+
+  // False after the connection was closed, whoever closed it. True after a request: the peer keeps the connection.
+  [[nodiscard]] bool is_attached() const { return io_.is_open(); }
+
+  [[nodiscard]] int descriptor() const { return io_.descriptor(); }
+
+  // Closes a kept connection between two requests.
+  void close();
+
+  enum class Patience : std::uint8_t {
+    Try,  // return Idle when no byte of a request is here (a head that has begun is waited for all the same)
+    Wait,  // up to head_timeout also for the first byte
+  };
+  enum class Progress : std::uint8_t {
+    Ready,     // take_request: call prepare next; prepare: call the application
+    Idle,      // take_request only: nothing of a request is here; is_attached()
+    Answered,  // this request is over without the application: see trouble(). is_attached() tells whether the connection goes on
+    Gone,      // the connection is closed: see trouble()
+  };
+  // Reads the head of the next request.
+  [[nodiscard]] Progress take_request(Patience patience);
+  // Reads of the body what is to be here before the application is called, and looks whether the client still is.
+  [[nodiscard]] Progress prepare();
+
+  [[nodiscard]] Trouble trouble() const { return trouble_; }
+
+  // For the log; empty where there is nothing to say. Holds no bytes of the peer.
+  [[nodiscard]] std::string_view trouble_text() const { return trouble_text_; }
+
+  // From Ready of take_request until the next take_request, also when the request was answered without the application.
+  [[nodiscard]] std::string_view method() const { return environment_.method(); }
+
+  [[nodiscard]] std::string_view uri() const { return environment_.uri(); }
+
+  [[nodiscard]] int status() const { return status_; }  // of the response; 0 when none was started
+
+  [[nodiscard]] bool was_aborted() const { return aborted_; }
+
+  [[nodiscard]] bool was_peer_lost() const {
+    return lost_;
+  }  // the response could not be sent completely
+
+  // A complete response whose body has another length than its Content-Length says.
+  struct WrongLength {
+    std::uint64_t announced;
+    std::uint64_t sent;
+  };
+
+  [[nodiscard]] std::optional<WrongLength> wrong_length() const { return wrong_length_; }
+
+  // Of this request, with the protocol's bytes around them.
+  [[nodiscard]] std::uint64_t bytes_received() const { return io_.bytes_received(); }
+
+  [[nodiscard]] std::uint64_t bytes_sent() const { return io_.bytes_sent(); }
+
+  // Of the body, as the application produced it.
+  [[nodiscard]] std::uint64_t body_sent() const { return body_sent_; }
+
+  // Answers the request with a page of ours and ends it (503 when the application cannot be called).
+  void answer(const CannedResponse& response);
+
+  // --- runtime::Exchange
+  [[nodiscard]] std::span<const runtime::Parameter> parameters() const noexcept override;
+
+  [[nodiscard]] std::string_view request_id() const noexcept override { return request_id_; }
+
+  [[nodiscard]] runtime::BodyInfo body() const noexcept override;
+  runtime::BodyRead read_body(WritableBytes into) noexcept override;
+  bool seek_body(std::uint64_t offset) noexcept override;
+  void start_response(int status, std::span<const runtime::Header> headers) noexcept override;
+
+  [[nodiscard]] bool wants_body() const noexcept override { return wants_body_; }
+
+  bool write(Bytes bytes) noexcept override;
+  std::int64_t send_file(int fd, off_t offset, std::uint64_t length) noexcept override;
+  bool flush() noexcept override;
+
+  [[nodiscard]] bool is_committed() const noexcept override { return committed_; }
+
+  void discard_response() noexcept override;
+  void finish() noexcept override;
+  void abort() noexcept override;
+  // Closes a kept connection on which nothing has come, so that the peer does not send a request to a worker that is not
+  // waiting for it; one with bytes is kept and served next.
+  void release_connection() noexcept override;
+
+ protected:
+  // `engine` is a member of the derived object: used from attach on.
+  ProtocolExchange(ExchangeOptions options, Engine& engine);
+
+  // --- what a protocol says of a request whose head is complete
+  // As a web server would send them (cgi/environment.h makes them right); valid until the request has ended.
+  [[nodiscard]] virtual std::span<const Parameter> sent_parameters() = 0;
+
+  // Nothing of the request before is to be remembered.
+  virtual void on_new_request() {}
+
+  // What CONTENT_LENGTH says, once that is known to be a number.
+  virtual void on_body_length(std::optional<std::uint64_t> /*length*/) {}
+
+  // --- the bytes of a response
+  // Into head_, as far as it can be written before the length of the body is known.
+  virtual void write_head(int status, std::span<const runtime::Header> headers) = 0;
+  // Sends pending output, head_ (and empties it) and queue_; with is_last also the end of the response. Sets committed_.
+  // Returns !lost_.
+  virtual bool send_queue(bool is_last, bool has_more) = 0;
+
+  // A piece of a file goes out between these bytes. At most so many bytes make one piece.
+  [[nodiscard]] virtual std::size_t largest_piece() const = 0;
+  [[nodiscard]] virtual Bytes piece_begin(std::size_t size) = 0;  // valid until the next call
+
+  [[nodiscard]] virtual Bytes piece_end() const { return {}; }
+
+  // Bytes that let the peer see that a response that has begun will not be completed, before the connection is closed.
+  virtual void send_broken_end() {}
+
+  // --- for the protocols
+  [[nodiscard]] const ExchangeOptions& options() const { return options_; }
+
+  [[nodiscard]] bool is_usable() const { return !ended_ && !lost_ && !aborted_; }
+
+  [[nodiscard]] bool is_head_request() const { return is_head_request_; }
+
+  [[nodiscard]] bool is_started() const { return started_; }
+
+  [[nodiscard]] std::size_t queued_bytes() const;
+  bool transmit(std::span<iovec> what, bool has_more);
+  bool send_pending();  // replies of the engine
+  // The same, to be sent with what follows: valid until the next call.
+  [[nodiscard]] Bytes take_pending();
+
+  void close_after_response() { closes_ = true; }
+
+  [[nodiscard]] bool will_close() const { return closes_; }
+
+  std::string head_;          // empty once it is sent
+  std::vector<Bytes> queue_;  // of the application, not copied
+  bool committed_ = false;
+  bool lost_ = false;  // the peer has gone, or what was begun cannot be completed
+  bool wants_body_ = true;
+  std::optional<std::uint64_t> announced_length_;
+  bool cuts_body_ =
+      false;  // where it ends the peer finds by its Content-Length: no byte may follow
+
+ private:
+  WritableBytes input_space() noexcept override;
+  void input_received(std::size_t size) noexcept override;
+
+  // --- the head and the body
+  Progress gone(Trouble trouble, std::string_view text = {});
+  Progress drop();
+  Progress refuse(Trouble trouble, int status, bool closes, std::string_view text = {});
+  Progress begin_request();
+  void forget_request();
+  void take_request_id();
+  enum class Received : std::uint8_t { Some, End, Nothing, TimedOut, Failed, Interrupted };
+
+  // How long to wait for input, and when that began: the first wait sets the deadline.
+  struct Deadline {
+    std::chrono::milliseconds patience;
+    std::optional<os::Monotonic> at;
+  };
+
+  // Receives what is here; waits for it when nothing is and there is a deadline. Body bytes go straight to `direct` where the
+  // protocol allows it; their number is put into *direct_size.
+  Received receive(Deadline* deadline,
+                   int wake_descriptor,
+                   WritableBytes direct = {},
+                   std::size_t* direct_size = nullptr);
+  // What the engine says of the active request, remembered where it concerns all that follows.
+  Event next_event();
+  // The next bytes of the body off the connection; size 0 and error 0 at its end.
+  runtime::BodyRead read_connection(WritableBytes into);
+  // Takes the body in until it is stored, or larger than may be stored. Returns 0 or errno of the spool directory.
+  int store_body();
+
+  [[nodiscard]] bool is_over_limit(std::uint64_t size) const {
+    return options_.max_body && size > *options_.max_body;
+  }
+
+  // --- the response
+  void look_at_buffer();  // for an abort among the bytes that are here
+  void look_at_socket();  // the same, after receiving what is here
+  void discard_body();
+  [[nodiscard]] std::uint64_t room_for_body() const;
+  bool copy_file(int fd, off_t offset, std::size_t length);
+  void end_request();
+  void end_connection(bool is_input_finished);
+
+  ExchangeOptions options_;
+  Engine& engine_;
+  ConnectionIo io_;
+  cgi::Environment environment_;
+  StoredBody stored_;
+
+  Trouble trouble_ = Trouble::None;
+  std::string trouble_text_;
+  std::string request_id_;
+  std::string id_prefix_;
+  std::uint64_t requests_ = 0;
+
+  // body
+  bool is_stored_ = false;           // all of it: seekable
+  std::uint64_t body_position_ = 0;  // of what is stored; the rest comes off the connection
+  std::uint64_t body_taken_ = 0;     // bytes that came off the connection
+  int body_error_ = 0;
+
+  // response
+  int status_ = 0;
+  bool is_head_request_ = false;
+  std::uint64_t body_sent_ = 0;  // as the application produced it
+  std::uint64_t room_used_ = 0;  // what of it is on its way
+  std::optional<WrongLength> wrong_length_;
+  bool started_ = false;
+  bool ended_ = true;        // finish or abort has been called, or no request has come yet
+  bool aborted_ = false;     // Event::Aborted was seen
+  bool closes_ = false;      // after this response, whatever the peer asked for
+  bool discarding_ = false;  // nobody will read the body any more
+  int send_error_ = 0;
+  std::vector<std::byte> pending_;  // of the engine, on its way out
+  std::unique_ptr<std::byte[]> copy_buffer_;
+};
+
+}  // namespace bladepsgi::worker
