@@ -205,11 +205,14 @@ std::optional<std::string> apply_options(const std::vector<std::string>& words, 
     };
     const std::string name = "--" + std::string(option.name);
     if (takes_value(option)) {
+      const bool is_list = std::holds_alternative<ListenAddress>(option.kind);
       app.add_option(name, CLI::callback_t([store](const CLI::results_t& values) {
-                       store(values.back());
+                       for (const std::string& value : values)
+                         store(value);
                        return true;
                      }))
-          ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+          ->multi_option_policy(is_list ? CLI::MultiOptionPolicy::TakeAll
+                                        : CLI::MultiOptionPolicy::TakeLast);
     } else {
       app.add_flag_callback(name, [store] { store(""); });
     }
@@ -259,6 +262,12 @@ std::optional<std::string> apply_arguments(const std::vector<std::string>& argum
   }
   for (const std::size_t i : {std::size_t{2}, std::size_t{3}}) {
     if (auto message = check_socket_path(kArguments[i].name, arguments[i])) return message;
+    if (looks_like_tcp(arguments[i])) {
+      return std::string(kArguments[i].name) + " " + in_quotes(arguments[i]) +
+             " looks like a TCP address, but is the path of a UNIX domain socket: to listen on TCP "
+             "use --listen, for a file of that name write ./" +
+             arguments[i];
+    }
   }
   if (arguments[2] == arguments[3]) {
     return std::string(kArguments[2].name) + " and " + std::string(kArguments[3].name) +
@@ -266,7 +275,9 @@ std::optional<std::string> apply_arguments(const std::vector<std::string>& argum
   }
   config.application_path = arguments[0];
   config.workers = static_cast<std::uint32_t>(*workers);
-  config.fastcgi_socket_path = arguments[2];
+  Listen fastcgi;
+  fastcgi.address.path = arguments[2];
+  config.listen.insert(config.listen.begin(), std::move(fastcgi));
   config.stats_socket_path = arguments[3];
   return std::nullopt;
 }

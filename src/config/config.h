@@ -10,6 +10,9 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
+
+#include "config/address.h"
 
 namespace bladepsgi::config {
 
@@ -25,6 +28,13 @@ enum class Input : std::uint8_t {
 // Where SCRIPT_NAME and PATH_INFO come from when no mount is given.
 enum class PathInfo : std::uint8_t { Auto, Plack, Server };
 
+enum class Protocol : std::uint8_t { FastCgi, Http };
+
+struct Listen {
+  Address address;
+  Protocol protocol = Protocol::FastCgi;
+};
+
 enum class Errors : std::uint8_t { Log, FastCgi };
 
 // Plain data. Made only by parse() and defaults(): the values of options not given are those of the table in options.h,
@@ -33,8 +43,8 @@ struct Config {
   // Arguments, as given.
   std::string application_path;
   std::uint32_t workers = 0;
-  std::string fastcgi_socket_path;
-  std::string stats_socket_path;
+  std::vector<Listen> listen;     // FASTCGI_SOCKET_PATH is the first
+  std::string stats_socket_path;  // empty: none
 
   // Application
   std::string loader;                // empty: application_path is a PSGI file

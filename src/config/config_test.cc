@@ -65,7 +65,7 @@ TEST(Parse, TakesTheFourArgumentsAsGiven) {
   const Config config = config_of({"./a//b.psgi", "65536", "x/../f.sock", "s.sock"});
   EXPECT_EQ(config.application_path, "./a//b.psgi");
   EXPECT_EQ(config.workers, 65536U);
-  EXPECT_EQ(config.fastcgi_socket_path, "x/../f.sock");
+  EXPECT_EQ(config.listen.at(0).address.path, "x/../f.sock");
   EXPECT_EQ(config.stats_socket_path, "s.sock");
 }
 
@@ -136,7 +136,7 @@ TEST(Parse, DoesNotInterpretValues) {
 TEST(Parse, TwoDashesEndTheOptions) {
   const Config config = config_of({"-p", "X", "--", "--help", "4", "-v", "--"});
   EXPECT_EQ(config.application_path, "--help");
-  EXPECT_EQ(config.fastcgi_socket_path, "-v");
+  EXPECT_EQ(config.listen.at(0).address.path, "-v");
   EXPECT_EQ(config.stats_socket_path, "--");
   EXPECT_EQ(config_of({"-", "4", "++", "{}"}).stats_socket_path, "{}");
 }
@@ -302,7 +302,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(Parse, TakesTheLongestSocketPath) {
   const Config config = config_of({"a", "1", std::string(107, 'f'), std::string(107, 's')});
-  EXPECT_EQ(config.fastcgi_socket_path.size(), 107U);
+  EXPECT_EQ(config.listen.at(0).address.path.size(), 107U);
 }
 
 TEST(Parse, ShowsHelp) {

@@ -130,6 +130,12 @@ bool try_store(const Kind& kind, std::string_view value, Config& config) {
             choice.store(config, static_cast<std::size_t>(word - choice.words.begin()));
             return true;
           },
+          [&](const ListenAddress& listen) {
+            auto address = parse_address(value);
+            if (!address) return false;
+            config.listen.push_back({.address = std::move(*address), .protocol = listen.protocol});
+            return true;
+          },
           [](const Question&) { return true; },
       },
       kind);
@@ -157,6 +163,7 @@ std::string accepted_values(const Option& option) {
                    with_unit(count(duration.most), kTimeUnits);
           },
           [](const Choice& choice) { return list_of(choice.words); },
+          [](const ListenAddress&) { return std::string{}; },
           [](const Question&) { return std::string{}; },
       },
       option.kind);
@@ -168,6 +175,10 @@ std::optional<std::string> store_value(const Option& option,
   if (try_store(option.kind, value, config)) return std::nullopt;
   const std::string accepted = accepted_values(option);
   std::string message = "option '--" + std::string(option.name) + "': ";
+  if (std::holds_alternative<ListenAddress>(option.kind)) {
+    const auto address = parse_address(value);
+    return message + (address ? std::string() : address.error());
+  }
   message += value.empty() ? "the value is empty" : "bad value '" + printable(value) + "'";
   if (!accepted.empty()) message += "; expected " + accepted;
   if (std::holds_alternative<Duration>(option.kind)) {

@@ -62,10 +62,23 @@ struct Choice {
   void (*store)(Config& config, std::size_t index);
 };
 
+// May be given several times: each adds one.
+struct ListenAddress {
+  Protocol protocol;
+};
+
 enum class Question : std::uint8_t { Help, Version };
 
-using Kind =
-    std::variant<Flag, Text, UrlPrefix, Number, FileMode, Size, Duration, Choice, Question>;
+using Kind = std::variant<Flag,
+                          Text,
+                          UrlPrefix,
+                          Number,
+                          FileMode,
+                          Size,
+                          Duration,
+                          Choice,
+                          ListenAddress,
+                          Question>;
 
 enum class Section : std::uint8_t {
   Application,
@@ -118,7 +131,7 @@ struct SectionTitle {
 inline constexpr std::array<SectionTitle, 8> kSections{{
     {Section::Application, "Application"},
     {Section::Processes, "Processes"},
-    {Section::Socket, "FastCGI socket"},
+    {Section::Socket, "Sockets"},
     {Section::TimeLimits, "Time limits"},
     {Section::RequestLimits, "Request limits"},
     {Section::RequestBody, "Request body"},
@@ -178,14 +191,19 @@ inline constexpr std::array kOptions{
            Size{&Config::shared_memory, kMebi, 1024 * kGibi},
            "Address space for shared semaphores and atomics. Only what is used takes memory."},
 
+    Option{
+        "listen", "", "ADDRESS", "", "only on FASTCGI_SOCKET_PATH", Section::Socket,
+        ListenAddress{Protocol::FastCgi},
+        "Serve FastCGI there, too; may be given several times. A path, HOST:PORT, [ADDRESS]:PORT, "
+        ":PORT (this machine only), *:PORT (every interface), or fd:NUMBER (a socket that the "
+        "server was started with)."},
     Option{"socket-mode", "", "MODE", "0660", "", Section::Socket, FileMode{&Config::socket_mode},
-           "Permissions of the FastCGI socket."},
+           "Permissions of UNIX sockets."},
     Option{"socket-owner", "", "NAME", "", "that of --user, else the user that starts the server",
-           Section::Socket, Text{&Config::socket_owner}, "Owner of the FastCGI socket."},
+           Section::Socket, Text{&Config::socket_owner}, "Owner of UNIX sockets."},
     Option{"socket-group", "", "NAME", "",
            "that of --group or --user, else the group that starts the server", Section::Socket,
-           Text{&Config::socket_group},
-           "Group of the FastCGI socket, usually that of the web server."},
+           Text{&Config::socket_group}, "Group of UNIX sockets, usually that of the web server."},
     Option{"backlog", "", "NUMBER", "1024", "", Section::Socket, Number{&Config::backlog, 1, 65535},
            "Connections that may wait for a worker. The kernel cuts it to net.core.somaxconn."},
 

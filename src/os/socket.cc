@@ -173,9 +173,9 @@ std::string temporary_name(const std::string& path) {
 
 }  // namespace
 
-Result<UnixListener> UnixListener::create(const std::string& path,
-                                          int backlog,
-                                          const SocketAccess& access) {
+Result<std::unique_ptr<UnixListener>> UnixListener::create(const std::string& path,
+                                                           int backlog,
+                                                           const SocketAccess& access) {
   if (path.empty()) return fail(Remedy::Refuse, "socket path is empty");
   if (path.size() > kMaxPath) {
     return fail(Remedy::Refuse,
@@ -211,12 +211,12 @@ Result<UnixListener> UnixListener::create(const std::string& path,
     return fail(system_failure(errno, "set mode of socket", path));
   if (::listen(fd.get(), backlog) != 0)
     return fail(system_failure(errno, "listen on socket", path));
-  return UnixListener(path, std::move(fd), std::move(file));
+  return std::unique_ptr<UnixListener>(new UnixListener(path, std::move(fd), std::move(file)));
 }
 
 Result<void> UnixListener::publish() {
   if (is_published_) return {};
-  auto target = check_replaceable(path_);
+  auto target = check_replaceable(path());
   if (!target) return fail(target.error());
   if (auto renamed = file_.rename_to(*target); !renamed) return renamed;
   is_published_ = true;

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,6 +15,7 @@
 #include "base/bytes.h"
 #include "base/result.h"
 #include "os/fd.h"
+#include "os/listener.h"
 
 namespace bladepsgi::os {
 
@@ -50,30 +52,26 @@ struct SocketAccess {
 
 // A listening UNIX socket, non-blocking. It is bound under a temporary name in the same directory and listens there, so
 // that a start that fails never touches what works; publish() gives it its name.
-class UnixListener {
+class UnixListener final : public Listener {
  public:
   // Refuses a path too long for sun_path, one that is not a socket, and one that something is accepting on.
-  static Result<UnixListener> create(const std::string& path,
-                                     int backlog,
-                                     const SocketAccess& access);
+  static Result<std::unique_ptr<UnixListener>> create(const std::string& path,
+                                                      int backlog,
+                                                      const SocketAccess& access);
 
   // Checks again that nothing is accepting on the path, then replaces what is there.
-  Result<void> publish();
+  Result<void> publish() override;
 
-  void remove() noexcept { file_.remove(); }
+  void remove() noexcept override { file_.remove(); }
 
-  [[nodiscard]] int fd() const { return fd_.get(); }
+  [[nodiscard]] const std::string& path() const { return name(); }  // as given
 
-  [[nodiscard]] const std::string& path() const { return path_; }
-
-  [[nodiscard]] bool is_published() const { return is_published_; }
+  [[nodiscard]] bool is_published() const override { return is_published_; }
 
  private:
   UnixListener(std::string path, Fd fd, OwnedPath file)
-      : path_(std::move(path)), fd_(std::move(fd)), file_(std::move(file)) {}
+      : Listener(std::move(fd), Transport::Unix, std::move(path)), file_(std::move(file)) {}
 
-  std::string path_;  // as given
-  Fd fd_;
   OwnedPath file_;
   bool is_published_ = false;
 };

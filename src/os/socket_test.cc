@@ -47,7 +47,7 @@ TEST_F(UnixListenerTest, AppearsWithItsModeOnlyWhenPublishedAndGoesAtTheEnd) {
     auto listener = UnixListener::create(path("s"), 8, {.mode = 0640, .owner = {}, .group = {}});
     ASSERT_TRUE(listener) << listener.error().message;
     EXPECT_FALSE(std::filesystem::exists(path("s")));
-    ASSERT_TRUE(listener->publish());
+    ASSERT_TRUE((*listener)->publish());
 
     struct stat info {};
 
@@ -60,7 +60,7 @@ TEST_F(UnixListenerTest, AppearsWithItsModeOnlyWhenPublishedAndGoesAtTheEnd) {
 
 TEST_F(UnixListenerTest, AStaleSocketIsReplacedALiveOneRefused) {
   auto first = UnixListener::create(path("s"), 8, {});
-  ASSERT_TRUE(first && first->publish());
+  ASSERT_TRUE(first && (*first)->publish());
   const auto second = UnixListener::create(path("s"), 8, {});
   ASSERT_FALSE(second);
   EXPECT_THAT(second.error().message, testing::HasSubstr(path("s") + "' is in use"));
@@ -74,7 +74,7 @@ TEST_F(UnixListenerTest, AStaleSocketIsReplacedALiveOneRefused) {
   }
   auto third = UnixListener::create(path("stale"), 8, {});
   ASSERT_TRUE(third) << third.error().message;
-  EXPECT_TRUE(third->publish());
+  EXPECT_TRUE((*third)->publish());
   EXPECT_TRUE(can_connect(path("stale")));
 }
 
@@ -94,7 +94,7 @@ TEST_F(UnixListenerTest, TheLongestPathWorksAndALongerOneIsRefused) {
   const std::string fits = path(std::string(longest - directory_.size() - 1, 'x'));
   auto listener = UnixListener::create(fits, 8, {});
   ASSERT_TRUE(listener) << listener.error().message;
-  ASSERT_TRUE(listener->publish());
+  ASSERT_TRUE((*listener)->publish());
   EXPECT_TRUE(can_connect(fits));
   const auto refused = UnixListener::create(fits + "x", 8, {});
   ASSERT_FALSE(refused);
@@ -103,9 +103,9 @@ TEST_F(UnixListenerTest, TheLongestPathWorksAndALongerOneIsRefused) {
 
 TEST_F(UnixListenerTest, AnotherProcessOrASuccessorsFileIsNotRemoved) {
   auto listener = UnixListener::create(path("s"), 8, {});
-  ASSERT_TRUE(listener && listener->publish());
+  ASSERT_TRUE(listener && (*listener)->publish());
   const auto child = fork_role(Parent::Caller, [&listener] {
-    listener->remove();
+    (*listener)->remove();
     return 0;
   });
   ASSERT_TRUE(child);
@@ -114,7 +114,7 @@ TEST_F(UnixListenerTest, AnotherProcessOrASuccessorsFileIsNotRemoved) {
 
   std::filesystem::remove(path("s"));
   std::ofstream(path("s")) << "a successor's";
-  listener->remove();
+  (*listener)->remove();
   EXPECT_TRUE(std::filesystem::exists(path("s")));
 }
 

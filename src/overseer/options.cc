@@ -68,7 +68,12 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
   options.on_crash = config.on_crash == config::OnCrash::Stop ? supervise::CrashAction::Stop
                                                               : supervise::CrashAction::Restart;
   PoolOptions& pool = options.pool;
-  pool.listen_path = config.fastcgi_socket_path;
+  for (const config::Listen& one : config.listen) {
+    pool.listen.push_back({.address = one.address,
+                           .protocol = one.protocol == config::Protocol::Http
+                                           ? worker::Protocol::Http
+                                           : worker::Protocol::FastCgi});
+  }
   pool.statistics_path = config.stats_socket_path;
   pool.access.mode = config.socket_mode;
   if (!config.socket_owner.empty()) {

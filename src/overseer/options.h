@@ -4,10 +4,12 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "config/config.h"
 #include "os/socket.h"
+#include "overseer/listeners.h"
 #include "supervise/restart_policy.h"
 #include "zygote/inheritance.h"
 
@@ -15,9 +17,9 @@ namespace bladepsgi::overseer {
 
 // One application with its listeners and processes.
 struct PoolOptions {
-  std::string listen_path;
-  std::string statistics_path;
-  os::SocketAccess access;  // of both sockets
+  std::vector<ListenOptions> listen;
+  std::string statistics_path;  // empty: no statistics socket
+  os::SocketAccess access;      // of all that have a path
   int backlog = 0;
   std::uint32_t workers = 1;
   std::uint64_t shared_memory = 0;  // bytes of address space for semaphores and atomics

@@ -73,19 +73,22 @@ Pool::~Pool() {
 
 Result<void> Pool::start() {
   warn_about_machine();
-  auto listener = os::UnixListener::create(options_.listen_path, options_.backlog, options_.access);
-  if (!listener) return fail(listener.error());
-  auto statistics =
-      os::UnixListener::create(options_.statistics_path, options_.backlog, options_.access);
-  if (!statistics) return fail(statistics.error());
-  listener_ = std::move(*listener);
-  statistics_ = std::move(*statistics);
+  if (auto opened = listeners_.open(options_.listen, options_.backlog, options_.access); !opened)
+    return opened;
+  if (!options_.statistics_path.empty()) {
+    auto statistics =
+        os::UnixListener::create(options_.statistics_path, options_.backlog, options_.access);
+    if (!statistics) return fail(statistics.error());
+    statistics_ = std::move(*statistics);
+  }
   mapping_ =
       shm::Mapping::create({.numbers = options_.workers, .object_bytes = options_.shared_memory});
   board_.emplace(*mapping_);
   objects_.emplace(*mapping_);
   // Small and long-lived ones first: what is forked later has more memory to share and less to leave behind.
-  if (auto started = start_monitoring(); !started) return started;
+  if (statistics_) {
+    if (auto started = start_monitoring(); !started) return started;
+  }
   return start_zygote();
 }
 
@@ -157,7 +160,7 @@ Result<void> Pool::start_zygote() {
     inheritance.output = opened.ends.output.get();
     inheritance.error = opened.ends.error.get();
     inheritance.log_channel = opened.ends.channel.get();
-    inheritance.listeners = {listener_->fd()};
+    inheritance.listeners = listeners_.listening();
     inheritance.mapping = &*mapping_;
     inheritance.slot = *slot;
     inheritance.generation = generation;
@@ -286,7 +289,7 @@ void Pool::on_zygote_loaded(milliseconds took) {
                         : "there is a new zygote; workers change over");
   }
   if (is_stopping_) return;
-  if (!is_preloading() && !listener_->is_published()) {
+  if (!is_preloading() && !listeners_.is_published()) {
     // One shows whether the application loads at all: a broken one is reported once, not by each worker.
     request_worker(0);
     return;
@@ -500,7 +503,7 @@ void Pool::on_ready(Handle process) {
       if (other.generation >= process->generation || other.is_leaving) continue;
       tell_to_leave(other);
     }
-    const bool was_published = listener_->is_published();
+    const bool was_published = listeners_.is_published();
     publish();
     if (!is_preloading() && !was_published) request_missing_workers();  // the application loads
   }
@@ -508,13 +511,12 @@ void Pool::on_ready(Handle process) {
 }
 
 void Pool::publish() {
-  if (is_stopping_ || listener_->is_published()) return;
-  for (os::UnixListener* listener : {&*listener_, &*statistics_}) {
-    if (auto published = listener->publish(); !published) {
-      environment_.log->log(Severity::Fatal, published.error().message);
-      fail_start(to_int(config::ExitCode::Failure));
-      return;
-    }
+  if (is_stopping_ || listeners_.is_published()) return;
+  auto published = listeners_.publish();
+  if (published && statistics_) published = statistics_->publish();
+  if (!published) {
+    environment_.log->log(Severity::Fatal, published.error().message);
+    fail_start(to_int(config::ExitCode::Failure));
   }
 }
 
@@ -531,9 +533,10 @@ void Pool::announce_if_complete() {
   const std::string_view how =
       is_preloading() ? "application loaded in" : "each of which loaded the application, in up to";
   was_ready_ = true;
-  environment_.log->log(Severity::Log,
-                        fmt::format("ready: {}, {} {}", plural(options_.workers, "worker"), how,
-                                    seconds_text(load_time_)));
+  environment_.log->log(
+      Severity::Log,
+      fmt::format("ready: {}, {} {}; listening on {}", plural(options_.workers, "worker"), how,
+                  seconds_text(load_time_), listeners_.describe()));
 }
 
 bool Pool::on_reaped(os::Ended ended) {
@@ -629,7 +632,7 @@ void Pool::process_ended(Handle handle, int status) {
       if (!child.child.is_alive())
         environment_.log->start_reading(child.source, 0);  // it says its pid itself, if it exists
     }
-    if (!is_stopping_ && !was_loaded && !was_ready_ && !listener_->is_published()) {
+    if (!is_stopping_ && !was_loaded && !was_ready_ && !listeners_.is_published()) {
       on_load_failure(os::describe_status(status));
       return;
     }
@@ -638,7 +641,7 @@ void Pool::process_ended(Handle handle, int status) {
 
   // The one that shows whether the application loads.
   if (process.kind == Kind::Worker && still_loads && pid != 0 && !is_stopping_ &&
-      !listener_->is_published() && zygote_.is_loaded && process.generation == zygote_.generation) {
+      !listeners_.is_published() && zygote_.is_loaded && process.generation == zygote_.generation) {
     on_load_failure(os::describe_status(status));
     return;
   }
@@ -703,7 +706,7 @@ void Pool::warn_if_nobody_serves() {
       std::any_of(processes_.begin(), processes_.end(), [](const Process& process) {
         return process.kind == Kind::Worker && process.is_ready && !process.is_leaving;
       });
-  if (is_served || !listener_->is_published()) return;
+  if (is_served || !listeners_.is_published()) return;
   environment_.log->log(Severity::Warning,
                         "no worker is left: requests wait in the listen queue until there is one");
 }
@@ -844,7 +847,7 @@ void Pool::kill_everything() {
 }
 
 void Pool::remove_sockets() {
-  if (listener_) listener_->remove();
+  listeners_.remove();
   if (statistics_) statistics_->remove();
 }
 

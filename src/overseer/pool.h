@@ -22,6 +22,7 @@
 #include "os/lifeline.h"
 #include "os/process.h"
 #include "os/socket.h"
+#include "overseer/listeners.h"
 #include "overseer/log_sink.h"
 #include "overseer/options.h"
 #include "shm/mapping.h"
@@ -155,8 +156,8 @@ class Pool {
   Environment environment_;
   std::mt19937 random_{std::random_device{}()};
 
-  std::optional<os::UnixListener> listener_;
-  std::optional<os::UnixListener> statistics_;
+  ListenerSet listeners_;
+  std::unique_ptr<os::UnixListener> statistics_;  // none: no monitoring process
   std::optional<shm::Mapping> mapping_;
   std::optional<shm::Scoreboard> board_;
   std::optional<shm::Objects> objects_;

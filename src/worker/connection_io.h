@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "os/clock.h"
 #include "os/fd.h"
+#include "os/listener.h"
 
 namespace bladepsgi::worker {
 
@@ -27,7 +28,7 @@ namespace bladepsgi::worker {
   return {bytes.data(), bytes.size()};
 }
 
-enum class Transport : std::uint8_t { Unix, Tcp };
+using os::Transport;
 
 // What comes from the peer while we wait to send: somebody must take it, or two that both only send wait for each other for ever.
 class InputWhileSending {

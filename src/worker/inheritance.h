@@ -14,6 +14,7 @@
 #include "runtime/app.h"
 #include "shm/mapping.h"
 #include "worker/fcgi_exchange.h"
+#include "worker/listening.h"
 #include "worker/pool_host.h"
 
 namespace bladepsgi::worker {
@@ -25,7 +26,7 @@ struct Options {
 };
 
 struct Inheritance {
-  std::vector<int> listeners;  // non-blocking, shared with every sibling
+  std::vector<Listening> listeners;
   int log_channel = -1;
   // Both ends of a pipe: readable when the worker shall look whether it was told to leave (scoreboard, SIGTERM).
   int wake_read = -1;

@@ -1,4 +1,6 @@
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -76,6 +78,12 @@ FcgiOptions exchange_options(const Inheritance& inheritance) {
   return options;
 }
 
+// What is sent is sent in one piece, so nothing is gained by waiting for more.
+void set_no_delay(int socket) {
+  constexpr int kYes = 1;
+  ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &kYes, sizeof kYes);
+}
+
 class Worker {
  public:
   explicit Worker(Inheritance& inheritance)
@@ -89,8 +97,8 @@ class Worker {
         epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
     if (!epoll_.is_open()) throw os::SystemError(errno, "create epoll set");
     // Every sibling watches the listeners; EXCLUSIVE wakes one of them instead of all.
-    for (const int listener : inheritance_.listeners)
-      watch(listener, EPOLLIN | EPOLLEXCLUSIVE);
+    for (const Listening& listener : inheritance_.listeners)
+      watch(listener.fd, EPOLLIN | EPOLLEXCLUSIVE);
     watch(inheritance_.wake_read, EPOLLIN);
     inheritance_.host->become(runtime::ChildRole::Worker, inheritance_.slot,
                               inheritance_.log_channel, &slot_);
@@ -124,21 +132,26 @@ class Worker {
 
   // False when nobody is waiting.
   bool accept_and_serve() {
-    for (const int listener : inheritance_.listeners) {
-      os::Fd socket(::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    for (std::size_t i = 0; i < inheritance_.listeners.size(); ++i) {
+      // Each is first in turn, so that none is served only when another one is idle.
+      const Listening& listener =
+          inheritance_.listeners[(first_listener_ + i) % inheritance_.listeners.size()];
+      os::Fd socket(::accept4(listener.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
       if (socket.is_open()) {
+        ++first_listener_;
         give_up_kept();  // before serving: it would wait behind a busy worker while others are free
-        exchange_.attach(std::move(socket), Transport::Unix);
+        if (listener.transport == os::Transport::Tcp) set_no_delay(socket.get());
+        exchange_.attach(std::move(socket), listener.transport);
         kept_since_ = {};
         serve(Patience::Wait);
         return true;
       }
-      note_accept_failure(errno);
+      note_accept_failure(errno, listener.fd);
     }
     return false;
   }
 
-  void note_accept_failure(int error) {
+  void note_accept_failure(int error, int listener) {
     switch (error) {
       case EAGAIN:
       case EINTR:
@@ -154,8 +167,7 @@ class Worker {
         pause_ = true;
         return;
       default:
-        throw os::SystemError(error, "accept connection on descriptor",
-                              std::to_string(inheritance_.listeners.front()));
+        throw os::SystemError(error, "accept connection on descriptor", std::to_string(listener));
     }
   }
 
@@ -298,8 +310,8 @@ class Worker {
 
   void leave() {
     slot_.set_state(shm::State::Draining);
-    for (const int listener : inheritance_.listeners) {
-      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener, nullptr);
+    for (const Listening& listener : inheritance_.listeners) {
+      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener.fd, nullptr);
     }
     give_up_kept();
     // We may have been woken for a connection and for leaving at once, and nobody else was: take what is there. When the
@@ -320,6 +332,7 @@ class Worker {
   FcgiExchange exchange_;
   os::Fd epoll_;
   os::Monotonic kept_since_{};  // end of its last request
+  std::size_t first_listener_ = 0;
   bool pause_ = false;
   bool wants_no_more_ = false;  // the application asked for the end of this process
 };

@@ -34,7 +34,7 @@ struct Inheritance {
   int output = -1;    // become descriptors 1 and 2; -1: keep those inherited
   int error = -1;
   int log_channel = -1;
-  std::vector<int> listeners;
+  std::vector<worker::Listening> listeners;
   const shm::Mapping* mapping = nullptr;
   std::uint32_t slot = 0;
   std::uint32_t generation = 0;

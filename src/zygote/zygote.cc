@@ -67,13 +67,13 @@ class Zygote {
       const os::Fd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
       if (null.is_open()) ::dup2(null.get(), STDIN_FILENO);
     }
-    std::vector<int> keep = inheritance_.listeners;
+    std::vector<int> keep = listening_descriptors();
     keep.insert(keep.end(), {inheritance_.control, inheritance_.lifeline, inheritance_.log_channel,
                              inheritance_.mapping->descriptor()});
     os::close_all_except(keep);
     tie();
     before_loading_ = open_descriptors();
-    std::vector<int> not_for_kids = inheritance_.listeners;
+    std::vector<int> not_for_kids = listening_descriptors();
     not_for_kids.insert(not_for_kids.end(),
                         {inheritance_.control, inheritance_.lifeline, tie_.get()});
     os::set_private_descriptors(std::move(not_for_kids));
@@ -84,6 +84,13 @@ class Zygote {
     os::set_signal_handler(SIGINT, os::shrug,
                            SA_RESTART);  // a terminal's Ctrl-C is the overseer's business
     os::unblock_all_signals();
+  }
+
+  [[nodiscard]] std::vector<int> listening_descriptors() const {
+    std::vector<int> fds;
+    for (const worker::Listening& one : inheritance_.listeners)
+      fds.push_back(one.fd);
+    return fds;
   }
 
   // For an application that changes its user itself.
@@ -143,7 +150,7 @@ class Zygote {
     setup.generation = inheritance_.generation;
     setup.application_path = options_.load.application_path;
     setup.loader = options_.load.loader;
-    setup.listen_descriptor = inheritance_.listeners.front();
+    setup.listen_descriptor = inheritance_.listeners.front().fd;
     setup.log_channel = log.fd();
     setup.slot = slot;
     setup.role_words = {"overseer", "zygote", "monitoring", "lobby", "worker"};
@@ -252,7 +259,7 @@ class Zygote {
 
   // What is the server's stays with this process when it forks; `wake` are the ends of a worker's pipe.
   void keep_from_kids(std::initializer_list<int> wake) {
-    std::vector<int> fds = inheritance_.listeners;
+    std::vector<int> fds = listening_descriptors();
     fds.insert(fds.end(), {tie_.get(), inheritance_.control});
     fds.insert(fds.end(), wake);
     os::set_private_descriptors(std::move(fds));

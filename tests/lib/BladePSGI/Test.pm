@@ -224,7 +224,8 @@ sub launch {
         setpgrp 0, 0;
         die_with_the_test();
         chdir $self->{folder} or POSIX::_exit(126);
-        open STDIN, '<', '/dev/null';
+        if ($self->{stdin}) { open STDIN, '<&', $self->{stdin} or POSIX::_exit(126) }
+        else                { open STDIN, '<', '/dev/null' }
         if ($writer) {
             open STDERR, '>&', $writer or POSIX::_exit(126);
             close $reader;

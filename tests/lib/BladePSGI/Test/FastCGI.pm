@@ -8,7 +8,7 @@ use warnings;
 
 use Errno qw(EAGAIN EINTR EPIPE ECONNRESET);
 use Exporter 'import';
-use IO::Socket::INET;
+use IO::Socket::IP;
 use IO::Socket::UNIX;
 use Socket qw(SHUT_WR);
 use Time::HiRes ();
@@ -153,7 +153,7 @@ sub request_bytes {
 sub connect {
     my ($class, $address, %o) = @_;
     my $socket = $address =~ m{\A[^/]*:\d+\z}
-        ? IO::Socket::INET->new(PeerAddr => $address)
+        ? IO::Socket::IP->new(PeerAddr => $address)
         : IO::Socket::UNIX->new(Peer => $address);
     die "cannot connect to $address: $!" unless $socket;
     $socket->blocking(0);

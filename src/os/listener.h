@@ -1,0 +1,61 @@
+// Listeners: sockets that wait for connections, whatever their address family and whoever made them.
+//
+// Non-blocking and close-on-exec. One of a UNIX path becomes visible only by publish(), when somebody answers on it; one of TCP is
+// there when it has been created; one that was inherited belongs to whoever started us, and is neither named nor removed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "os/fd.h"
+
+namespace bladepsgi::os {
+
+enum class Transport : std::uint8_t { Unix, Tcp };
+
+class Listener {
+ public:
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+  virtual ~Listener() = default;
+
+  [[nodiscard]] int fd() const { return fd_.get(); }
+
+  [[nodiscard]] Transport transport() const { return transport_; }
+
+  // For people: the path, "127.0.0.1:8080", "[::1]:8080".
+  [[nodiscard]] const std::string& name() const { return name_; }
+
+  // From now on who connects to the name reaches this socket.
+  virtual Result<void> publish() { return {}; }
+
+  [[nodiscard]] virtual bool is_published() const { return true; }
+
+  // Takes the name away, if it is ours.
+  virtual void remove() noexcept {}
+
+ protected:
+  Listener(Fd fd, Transport transport, std::string name)
+      : fd_(std::move(fd)), transport_(transport), name_(std::move(name)) {}
+
+ private:
+  Fd fd_;
+  Transport transport_;
+  std::string name_;
+};
+
+using Listeners = std::vector<std::unique_ptr<Listener>>;
+
+// One for each address that `host` has; empty: every interface. Port 0: one that is free, see name(). At least one, or the error.
+Result<Listeners> listen_on_tcp(const std::string& host, std::uint16_t port, int backlog);
+
+// A socket that was listening when this process was started, on descriptor `fd`, which is taken over. Error: it is none.
+Result<std::unique_ptr<Listener>> adopt_listener(int fd);
+
+// Descriptor `fd` is a stream socket that listens.
+[[nodiscard]] bool is_listening_socket(int fd);
+
+}  // namespace bladepsgi::os

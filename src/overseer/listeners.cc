@@ -1,0 +1,92 @@
+#include "overseer/listeners.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/text.h"
+
+namespace bladepsgi::overseer {
+
+namespace {
+
+Result<os::Listeners> open_one(const config::Address& address,
+                               int backlog,
+                               const os::SocketAccess& access) {
+  os::Listeners opened;
+  switch (address.kind) {
+    case config::Address::Kind::Unix: {
+      auto listener = os::UnixListener::create(address.path, backlog, access);
+      if (!listener) return fail(listener.error());
+      opened.push_back(std::move(*listener));
+      break;
+    }
+    case config::Address::Kind::Tcp: {
+      // Private unless told otherwise: both addresses of this machine where it has both.
+      if (address.scope == config::Address::Scope::Loopback)
+        return os::listen_on_tcp("localhost", address.port, backlog);
+      return os::listen_on_tcp(address.host, address.port, backlog);
+    }
+    case config::Address::Kind::Descriptor: {
+      auto listener = os::adopt_listener(address.descriptor);
+      if (!listener) return fail(listener.error());
+      opened.push_back(std::move(*listener));
+      break;
+    }
+  }
+  return opened;
+}
+
+}  // namespace
+
+Result<void> ListenerSet::open(const std::vector<ListenOptions>& wanted,
+                               int backlog,
+                               const os::SocketAccess& access) {
+  for (const ListenOptions& one : wanted) {
+    auto opened = open_one(one.address, backlog, access);
+    if (!opened) {
+      listening_.clear();
+      listeners_.clear();
+      return fail(opened.error());
+    }
+    for (auto& listener : *opened) {
+      listening_.push_back(
+          {.fd = listener->fd(), .protocol = one.protocol, .transport = listener->transport()});
+      listeners_.push_back(std::move(listener));
+    }
+  }
+  return {};
+}
+
+Result<void> ListenerSet::publish() {
+  for (auto& listener : listeners_) {
+    if (auto published = listener->publish(); !published) return published;
+  }
+  return {};
+}
+
+bool ListenerSet::is_published() const {
+  return std::all_of(listeners_.begin(), listeners_.end(),
+                     [](const auto& listener) { return listener->is_published(); });
+}
+
+void ListenerSet::remove() noexcept {
+  for (auto& listener : listeners_)
+    listener->remove();
+}
+
+std::string ListenerSet::describe() const {
+  std::string text;
+  for (std::size_t i = 0; i < listeners_.size(); ++i) {
+    if (i != 0) text += ", ";
+    const std::string name = printable(listeners_[i]->name());
+    const bool is_http = listening_[i].protocol == worker::Protocol::Http;
+    if (is_http && listeners_[i]->transport() == os::Transport::Tcp) {
+      text += "http://" + name + "/";
+    } else {
+      text += name + (is_http ? " (HTTP)" : " (FastCGI)");
+    }
+  }
+  return text;
+}
+
+}  // namespace bladepsgi::overseer

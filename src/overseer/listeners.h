@@ -1,0 +1,44 @@
+// ListenerSet: the sockets of a pool, from their addresses to their names.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "config/address.h"
+#include "os/listener.h"
+#include "os/socket.h"
+#include "zygote/inheritance.h"
+
+namespace bladepsgi::overseer {
+
+struct ListenOptions {
+  config::Address address;
+  worker::Protocol protocol = worker::Protocol::FastCgi;
+};
+
+class ListenerSet {
+ public:
+  // Creates them all; with an error none is left.
+  Result<void> open(const std::vector<ListenOptions>& wanted,
+                    int backlog,
+                    const os::SocketAccess& access);
+
+  // Gives them their names. What has happened until an error stays until remove().
+  Result<void> publish();
+
+  [[nodiscard]] bool is_published() const;
+  void remove() noexcept;
+
+  [[nodiscard]] const std::vector<worker::Listening>& listening() const { return listening_; }
+
+  // "http://127.0.0.1:5000/, /run/app.sock (FastCGI)"
+  [[nodiscard]] std::string describe() const;
+
+ private:
+  os::Listeners listeners_;
+  std::vector<worker::Listening> listening_;  // the same ones
+};
+
+}  // namespace bladepsgi::overseer
