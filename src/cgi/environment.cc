@@ -136,6 +136,17 @@ std::string_view as_prefix(std::string_view script_name) {
   return script_name;
 }
 
+// "." or ".." between slashes.
+bool has_dot_segment(std::string_view path) {
+  for (std::size_t at = path.find("/."); at != std::string_view::npos;
+       at = path.find("/.", at + 1)) {
+    std::string_view rest = path.substr(at + 2);
+    if (rest.starts_with('.')) rest.remove_prefix(1);
+    if (rest.empty() || rest.front() == '/') return true;
+  }
+  return false;
+}
+
 bool is_below(std::string_view path, std::string_view prefix) {
   return path.starts_with(prefix) && (path.size() == prefix.size() || path[prefix.size()] == '/');
 }
@@ -296,6 +307,29 @@ std::string_view Environment::decode(std::string_view text) {
   return {begin, size};
 }
 
+std::string_view Environment::resolve_dots(std::string_view path) {
+  char* const begin = scratch_.data() + scratch_used_;
+  char* at = begin;
+  bool ends_open = true;  // behind a slash
+  while (!path.empty()) {
+    path.remove_prefix(std::min(path.find_first_not_of('/'), path.size()));
+    const std::string_view segment = path.substr(0, path.find('/'));
+    path.remove_prefix(segment.size());
+    ends_open = segment.empty() || segment == "." || segment == ".." || !path.empty();
+    if (segment == "..") {
+      while (at != begin && *--at != '/') {
+      }
+    } else if (!segment.empty() && segment != ".") {
+      *at++ = '/';
+      at = std::copy(segment.begin(), segment.end(), at);
+    }
+  }
+  if (ends_open) *at++ = '/';
+  const auto size = static_cast<std::size_t>(at - begin);
+  scratch_used_ += size;
+  return {begin, size};
+}
+
 void Environment::decide_paths(const Found& found) {
   const auto write = [this](std::string_view left, std::string_view right) {
     char* const begin = scratch_.data() + scratch_used_;
@@ -305,7 +339,8 @@ void Environment::decide_paths(const Found& found) {
   };
   const bool has_mount = options_.mount.has_value();
   const bool asks_server = options_.path_info == PathInfoMode::Server;
-  const std::string_view path = asks_server ? std::string_view{} : decode(path_of_uri(uri_));
+  std::string_view path = asks_server ? std::string_view{} : decode(path_of_uri(uri_));
+  if (options_.path_info == PathInfoMode::Auto && has_dot_segment(path)) path = resolve_dots(path);
 
   script_name_ = has_mount ? std::string_view(mount_) : as_prefix(found.script_name);
   path_info_ = found.path_info;
@@ -335,7 +370,7 @@ Result<void, EnvironmentError> Environment::build(std::span<const Parameter> sen
     const std::string_view value = sent[entry.last].value;
     switch (classify(entry.name)) {
       case Known::RequestUri:
-        scratch += value.size();
+        scratch += 2 * value.size();  // decoded, and without dot segments
         break;
       case Known::PathInfo:
       case Known::ScriptName:

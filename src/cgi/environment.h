@@ -22,7 +22,9 @@
 namespace bladepsgi::cgi {
 
 enum class PathInfoMode : std::uint8_t {
-  Auto,  // from REQUEST_URI; and where nginx and HAProxy put the whole path into SCRIPT_NAME, the application is at the root
+  // From REQUEST_URI, with dot segments resolved, for whoever guards paths in front has resolved them too; and where nginx and
+  // HAProxy put the whole path into SCRIPT_NAME, the application is at the root.
+  Auto,
   Plack,   // from REQUEST_URI as Plack::Handler::FCGI does: SCRIPT_NAME as sent
   Server,  // as the web server sent them; only the form is corrected
 };
@@ -87,6 +89,8 @@ class Environment {
   std::string_view join(std::span<const Parameter> sent, const Entry& entry);
   void decide_paths(const Found& found);
   std::string_view decode(std::string_view text);
+  // As web servers do before they look who may see it: slashes merged, "." and ".." gone.
+  std::string_view resolve_dots(std::string_view path);
 
   void add(std::string_view name, std::string_view value) { result_.push_back({name, value}); }
 

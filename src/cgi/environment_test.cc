@@ -416,6 +416,32 @@ TEST(Environment, Paths) {
 }
 
 // CVE-2019-11043: pointer arithmetic between two parameters went below the start when PATH_INFO was empty.
+// What nginx and others make of such a path before they look whether it is guarded.
+TEST(Environment, DotSegmentsAreResolved) {
+  struct Case {
+    const char* uri;
+    const char* path_info;
+  };
+
+  for (const Case& one :
+       {Case{"/admin/../x", "/x"}, Case{"/admin/..%2fx?a=/../b", "/x"}, Case{"/%2e%2e/x", "/x"},
+        Case{"/a//../b", "/b"}, Case{"/a/b/..", "/a/"}, Case{"/a/b/.", "/a/b/"},
+        Case{"/../../..", "/"}, Case{"/./a/./b/", "/a/b/"}, Case{"//a//b", "//a//b"},
+        Case{"/a/.b/..c/...", "/a/.b/..c/..."}}) {
+    Environment environment;
+    const std::vector<Parameter> sent = {{"REQUEST_METHOD", "GET"},
+                                         {"SCRIPT_NAME", ""},
+                                         {"PATH_INFO", "/whatever"},
+                                         {"REQUEST_URI", one.uri}};
+    ASSERT_TRUE(environment.build(sent));
+    std::string_view path_info;
+    for (const Parameter& parameter : environment.parameters()) {
+      if (parameter.name == "PATH_INFO") path_info = parameter.value;
+    }
+    EXPECT_EQ(path_info, one.path_info) << one.uri;
+  }
+}
+
 TEST(OthersBugs, PhpFpmPathInfoUnderflow) {
   for (const char* script : {"", "/", "/a", "/a/b/c/d/e"}) {
     for (const char* info : {"", "/", "/x"}) {

@@ -13,6 +13,8 @@
 #include <cstring>
 #include <ctime>
 
+#include "base/text.h"
+
 namespace bladepsgi::os {
 
 namespace {
@@ -164,6 +166,26 @@ std::string LogWriter::prefix(Severity severity, std::string_view role, pid_t pi
                      pid);
 }
 
+namespace {
+
+// As it is, but for control characters: they could move a terminal's cursor or make a file look binary.
+void append_shown(std::string& line, std::string_view text) {
+  const auto is_control = [](char c) {
+    return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == '\x7f';
+  };
+  while (!text.empty()) {
+    const auto found = std::find_if(text.begin(), text.end(), is_control);
+    const auto plain = static_cast<std::size_t>(found - text.begin());
+    line += text.substr(0, plain);
+    text.remove_prefix(plain);
+    if (text.empty()) return;
+    line += printable(text.substr(0, 1));
+    text.remove_prefix(1);
+  }
+}
+
+}  // namespace
+
 void LogWriter::write(Severity severity,
                       std::string_view role,
                       pid_t pid,
@@ -175,7 +197,7 @@ void LogWriter::write(Severity severity,
   while (true) {
     const std::size_t end = text.find('\n');
     std::string line = head;
-    line += text.substr(0, end);
+    append_shown(line, text.substr(0, end));
     line += '\n';
     put(std::move(line), origin);
     if (end == std::string_view::npos) return;

@@ -79,7 +79,10 @@ namespace {
 
 std::vector<int> private_descriptors;
 
+int private_connection = -1;
+
 void close_private_descriptors() {
+  if (private_connection >= 0) ::close(private_connection);
   for (const int fd : private_descriptors)
     ::close(fd);
 }
@@ -90,6 +93,10 @@ void set_private_descriptors(std::vector<int> fds) {
   static const int kRegistered = ::pthread_atfork(nullptr, nullptr, close_private_descriptors);
   if (kRegistered != 0) throw SystemError(kRegistered, "watch forks");
   private_descriptors = std::move(fds);
+}
+
+void set_private_connection(int fd) noexcept {
+  private_connection = fd;
 }
 
 std::size_t thread_count() {

@@ -60,6 +60,9 @@ Result<pid_t> fork_role(Parent parent, const std::function<int()>& body);
 // CallersParent keep them. A true global.
 void set_private_descriptors(std::vector<int> fds);
 
+// One more of them, which changes with every connection; -1: none.
+void set_private_connection(int fd) noexcept;
+
 // Threads of this process.
 [[nodiscard]] std::size_t thread_count();
 

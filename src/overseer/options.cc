@@ -108,6 +108,12 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
     if (!os::is_root() && identity->user != ::geteuid()) {
       return fail(Remedy::Refuse, "--user: only root can change to user '" + config.user + "'");
     }
+    if (!os::is_root() && identity->group != ::getegid()) {
+      return fail(Remedy::Refuse,
+                  config.group.empty()
+                      ? "--user: only root can change to the group of user '" + config.user + "'"
+                      : "--group: only root can change to group '" + config.group + "'");
+    }
     if (os::is_root()) {
       zygote.identity = *identity;
       // The sockets belong to whom the application runs as, unless said otherwise.
@@ -117,10 +123,13 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
   }
   zygote.worker = make_worker_options(config);
   const std::string& directory = zygote.worker.fcgi.exchange.spool_directory;
-  if (config.input == config::Input::Spool && ::access(directory.c_str(), W_OK | X_OK) != 0) {
-    return fail(Remedy::Refuse,
-                os::describe_failure(errno, "write into the spool directory", directory) +
-                    "; see --spool-directory");
+  if (config.input == config::Input::Spool) {
+    if (::access(directory.c_str(), W_OK | X_OK) != 0) {
+      return fail(Remedy::Refuse,
+                  os::describe_failure(errno, "write into the spool directory", directory) +
+                      "; see --spool-directory");
+    }
+    zygote.spool_directory = directory;  // looked at once more by whom it is for
   }
   return options;
 }

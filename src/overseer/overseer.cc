@@ -122,8 +122,19 @@ void Overseer::advance_stop() {
 void Overseer::carry_out(const supervise::StopActions& actions) {
   for (Pool& pool : pools_) {
     if (actions.drain_workers) pool.drain_workers();
-    if (actions.terminate_auxiliaries) pool.signal_auxiliaries(SIGTERM);
-    if (actions.kill_auxiliaries) pool.signal_auxiliaries(SIGKILL);
+    if (actions.terminate_auxiliaries) {
+      pool.close_sockets();
+      log_.log(Severity::Log, "stopping: all workers have gone; waiting for auxiliary processes: " +
+                                  pool.describe_auxiliaries());
+      pool.signal_auxiliaries(SIGTERM);
+    }
+    if (actions.kill_auxiliaries) {
+      log_.log(Severity::Warning,
+               "stopping: auxiliary processes do not follow SIGTERM and are "
+               "killed: " +
+                   pool.describe_auxiliaries());
+      pool.signal_auxiliaries(SIGKILL);
+    }
     if (actions.kill_others) pool.kill_others();
     if (actions.kill_everything) pool.kill_everything();
   }

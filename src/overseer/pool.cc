@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -282,6 +283,7 @@ void Pool::on_zygote_loaded(milliseconds took) {
     }
   }
   if (was_ready_) {
+    changes_over_ = true;
     environment_.log->log(
         Severity::Log,
         is_preloading() ? fmt::format("the application was loaded again in {}; workers change over",
@@ -496,6 +498,12 @@ void Pool::on_ready(Handle process) {
   environment_.loop->cancel(process->load_deadline);
   if (process->kind == Kind::Worker) {
     board_->assign_number(*process->slot);
+    if (std::exchange(nobody_serves_, false)) {
+      environment_.log->log(
+          Severity::Log,
+          fmt::format("worker {} (pid {}) serves: requests that have waited are answered again",
+                      process->number, process->child.pid()));
+    }
     // The predecessor of an older generation leaves now that this one serves.
     for (Process& other : processes_) {
       if (other.kind != Kind::Worker || &other == &*process || other.number != process->number)
@@ -508,6 +516,25 @@ void Pool::on_ready(Handle process) {
     if (!is_preloading() && !was_published) request_missing_workers();  // the application loads
   }
   announce_if_complete();
+  announce_changeover();
+}
+
+// The end of what "workers change over" began.
+void Pool::announce_changeover() {
+  if (!changes_over_ || is_stopping_) return;
+  std::uint32_t workers = 0;
+  for (const Process& process : processes_) {
+    if (process.kind == Kind::Worker && process.is_ready &&
+        process.generation == zygote_.generation)
+      ++workers;
+  }
+  if (workers < options_.workers) return;
+  changes_over_ = false;
+  environment_.log->log(
+      Severity::Log,
+      fmt::format("{} changed over", options_.workers == 1
+                                         ? std::string("the worker has")
+                                         : fmt::format("all {} workers have", options_.workers)));
 }
 
 void Pool::publish() {
@@ -650,6 +677,9 @@ void Pool::process_ended(Handle handle, int status) {
   if (pid == 0) {
     report = fmt::format("{} could not be made", who);
   } else if (still_loads && WIFEXITED(status) &&
+             (process.generation != zygote_.generation || !zygote_.is_loaded)) {
+    report = fmt::format("{} (pid {}) has loaded in vain: its zygote died meanwhile", who, pid);
+  } else if (still_loads && WIFEXITED(status) &&
              WEXITSTATUS(status) == to_int(config::ExitCode::ApplicationNotLoaded)) {
     report = fmt::format("{} (pid {}) could not load the application", who, pid);
   } else {
@@ -706,15 +736,19 @@ void Pool::warn_if_nobody_serves() {
       std::any_of(processes_.begin(), processes_.end(), [](const Process& process) {
         return process.kind == Kind::Worker && process.is_ready && !process.is_leaving;
       });
-  if (is_served || !listeners_.is_published()) return;
+  if (is_served || !listeners_.is_published() || std::exchange(nobody_serves_, true)) return;
   environment_.log->log(Severity::Warning,
                         "no worker is left: requests wait in the listen queue until there is one");
 }
 
 void Pool::on_load_failure(std::string_view reason) {
-  environment_.log->log(Severity::Fatal,
-                        fmt::format("cannot start: application '{}' did not load ({})",
-                                    printable(options_.zygote.load.application_path), reason));
+  environment_.log->log(
+      Severity::Fatal,
+      fmt::format("cannot start: {} did not load ({})",
+                  options_.zygote.load.loader.empty()
+                      ? "application '" + printable(options_.zygote.load.application_path) + "'"
+                      : "loader '" + printable(options_.zygote.load.loader) + "'",
+                  reason));
   fail_start(to_int(config::ExitCode::ApplicationNotLoaded));
 }
 
@@ -844,6 +878,23 @@ void Pool::kill_everything() {
   was_killed_ = true;
   for (const Process& process : processes_)
     process.child.signal(SIGKILL);
+}
+
+std::string Pool::describe_auxiliaries() const {
+  std::string text;
+  for (const Process& process : processes_) {
+    if (process.kind != Kind::Auxiliary) continue;
+    text += fmt::format("{}'{}' (pid {})", text.empty() ? "" : ", ", printable(process.role),
+                        process.child.pid());
+  }
+  return text;
+}
+
+void Pool::close_sockets() {
+  remove_sockets();
+  // Others hold them too, but nobody will accept any more.
+  for (const worker::Listening& listening : listeners_.listening())
+    ::shutdown(listening.fd, SHUT_RDWR);
 }
 
 void Pool::remove_sockets() {

@@ -64,6 +64,8 @@ class Pool {
   void kill_others();
   void kill_everything();
   void remove_sockets();
+  void close_sockets();  // who connects is refused from now on; nobody accepts any more
+  [[nodiscard]] std::string describe_auxiliaries() const;  // "'mailer' (pid 812)"
   [[nodiscard]] std::string describe_living()
       const;  // "3 workers still serving, oldest GET /report 12 s"
 
@@ -131,6 +133,7 @@ class Pool {
   void forget_unclaimed();
   void on_ready(Handle process);
   void announce_if_complete();
+  void announce_changeover();
   void publish();
   void process_ended(Handle handle, int status);
   void schedule(Position& position, Kind kind, std::uint32_t number, supervise::Duration delay);
@@ -174,6 +177,8 @@ class Pool {
 
   std::chrono::milliseconds load_time_{};  // the longest, where each worker loads
   bool was_ready_ = false;
+  bool changes_over_ = false;   // to the workers of a new generation
+  bool nobody_serves_ = false;  // and that was said
   bool is_stopping_ = false;
   bool was_killed_ = false;  // what ends from now on has no choice
 };

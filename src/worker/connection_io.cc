@@ -13,6 +13,8 @@
 #include <ctime>
 #include <utility>
 
+#include "os/process.h"
+
 namespace bladepsgi::worker {
 
 namespace {
@@ -41,8 +43,15 @@ BrokenPipeGuard::~BrokenPipeGuard() {
 
 void ConnectionIo::attach(os::Fd socket, Transport transport) {
   socket_ = std::move(socket);
+  // A peer that waits for the end of the connection would else wait for whatever the application has forked.
+  os::set_private_connection(socket_.get());
   transport_ = transport;
   reset_counters();
+}
+
+void ConnectionIo::close() {
+  os::set_private_connection(-1);
+  socket_.reset();
 }
 
 std::optional<ssize_t> ConnectionIo::try_receive(std::span<iovec> into) {

@@ -73,7 +73,7 @@ class ConnectionIo {
 
   void attach(os::Fd socket, Transport transport);
 
-  void close() { socket_.reset(); }
+  void close();
 
   // Writes of the peer fail from now on; what has come before can still be received.
   void refuse_input() const;

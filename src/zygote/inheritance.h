@@ -24,6 +24,7 @@ struct Options {
   bool preload = true;  // false: not here, each child loads the application for itself
   worker::Options worker;
   std::optional<os::Identity> identity;  // become that before anything of the application runs
+  std::string spool_directory;           // must be writable; empty: none is used
   std::size_t descriptor_limit = 0;      // the soft limit that the application gets back
 };
 

@@ -42,6 +42,14 @@ class Zygote {
       log_.text(Severity::Fatal, dropped.error().message);
       return kNotLoaded;
     }
+    if (!options_.spool_directory.empty() &&
+        ::access(options_.spool_directory.c_str(), W_OK | X_OK) != 0) {
+      log_.text(Severity::Fatal,
+                os::describe_failure(errno, "write into the spool directory as the user of --user",
+                                     options_.spool_directory) +
+                    "; see --spool-directory");
+      return kFailed;
+    }
     if (auto opened = open_module(); !opened) {
       log_.text(Severity::Fatal, opened.error().message);
       return kNotLoaded;

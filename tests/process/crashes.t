@@ -158,6 +158,8 @@ subtest 'nobody is left and the application does not load any more' => sub {
     $waiting->send(request_bytes(uri => '/'));
     write_text($path, 'sub { [200, [], ["mended"]] }');
     is $waiting->read_response->{body}, 'mended', 'who waits is served when it loads again';
+    log_like $server, qr/worker 0 \(pid \d+\) serves: requests that have waited are answered again/, 'which is said';
+    log_like $server, qr/workers change over\n(?:.*\n)*.*the worker has changed over/, 'as is the end of changing over';
     is $server->stop, 'exit 0', 'stops';
 };
 

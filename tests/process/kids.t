@@ -55,4 +55,16 @@ subtest 'it does not hold the listening socket' => sub {
     is $server->stop, 'exit 0', 'stops';
 };
 
+subtest 'nor a connection' => sub {
+    my $server = BladePSGI::Test->start(app => $app, workers => 1);
+    my $c = $server->connect;
+    my $answer = $c->request(uri => '/fork', keep => 0);
+    my $kid = $answer->{body};
+    like $kid, qr/\A\d+\z/, 'forked';
+    ok $c->closes, 'the connection ends after the response';
+    ok kill(0, $kid), 'while it lives';
+    kill KILL => $kid;
+    is $server->stop, 'exit 0', 'stops';
+};
+
 done_testing;

@@ -139,6 +139,14 @@ PERL
     @ids = split /\|/, $server->get('/')->{body};
     is $ids[7], join(' ', (scalar getgrnam 'daemon') x 2), '--group';
     is $server->stop, 'exit 0', 'stops';
+    my $run = run_to_end([ qw(setpriv --reuid=nobody --regid=nogroup --clear-groups), bladepsgi_binary(), '--group=daemon', 'app.psgi', 1, 'f.sock', 's.sock' ]);
+    isnt $run->{exit}, 'exit 0', 'a group that only root can change to is an error';
+    like $run->{err}, qr/--group: only root can change to group 'daemon'|Permission denied/, 'that says so';
+    mkdir "/tmp/bladepsgi-spool-$$", 0700 or die "mkdir: $!";
+    $server = BladePSGI::Test->start(ready => 0, workers => 1, options => [ qw(--user=nobody --input=spool), "--spool-directory=/tmp/bladepsgi-spool-$$" ]);
+    isnt $server->wait_exit, 'exit 0', 'a spool directory that the user cannot write into as well';
+    log_like $server, qr/FATAL: .*spool directory.*EACCES/, 'that names it';
+    rmdir "/tmp/bladepsgi-spool-$$";
     $server = BladePSGI::Test->start(ready => 0, workers => 1, options => ['--user=no-such-user-here']);
     isnt $server->wait_exit, 'exit 0', 'a user that does not exist is an error';
     log_like $server, qr/no-such-user-here/, 'that names it';

@@ -102,6 +102,10 @@ subtest 'bytes that could deceive a terminal or a reader' => sub {
     unlike $server->log, qr/\e/, 'no escape sequences of a client';
     unlike $server->log, qr/^2026-01-01 00:00:00/m, 'no forged lines';
     is $server->stop, 'exit 0', 'stops';
+    $server = BladePSGI::Test->start(workers => 1, app => 'sub { warn "red\\e[31m nul\\0 tab\\t caf\\xc3\\xa9 bell\\a\\n"; [200, [], []] }');
+    $server->get('/');
+    log_like $server, qr/red\\x1b\[31m nul\\x00 tab\t caf\xc3\xa9 bell\\x07$/m, 'what the application prints: visible, and no more than that';
+    is $server->stop, 'exit 0', 'stops';
 };
 
 done_testing;

@@ -85,6 +85,29 @@ subtest 'a second signal of another kind' => sub {
     is $server->wait_exit(10), 'exit 4', 'QUIT after TERM: immediate';
 };
 
+subtest 'an auxiliary process that takes its time' => sub {
+    my $server = BladePSGI::Test->start(workers => 1, loader => BladePSGI::Test->gate_code . <<'PERL');
+package My::Loader;
+sub {
+    my ($context) = @_;
+    $context->request_auxiliary_process('slow one', sub {
+        $SIG{TERM} = sub { main::mark('told'); main::gate('end'); exit 0 };
+        main::mark('runs');
+        select undef, undef, undef, 3600 while 1;
+    });
+    return ({}, sub { [200, [], ['ok']] });
+};
+PERL
+    ok $server->wait_mark('runs'), 'it runs';
+    my $pid = $server->pid_of('slow one');
+    $server->signal('TERM');
+    ok $server->wait_mark('told'), 'it is told';
+    log_like $server, qr/stopping: all workers have gone; waiting for auxiliary processes: 'slow one' \(pid $pid\)/, 'the log says who is waited for';
+    ok !-e $server->socket && !-e $server->stats_path, 'nobody who connects now would be answered: the sockets are gone';
+    $server->open_gate('end');
+    is $server->wait_exit, 'exit 0', 'exit code 0';
+};
+
 subtest 'END blocks' => sub {
     my $app = <<'PERL';
 my $loaded = $$;

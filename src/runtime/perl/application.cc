@@ -315,7 +315,9 @@ runtime::Served Application::serve(runtime::Exchange& exchange) noexcept {
     shared_.host->log(complete ? Severity::Log : Severity::Error,
                       title_of(request) + ": the application called exit(" +
                           std::to_string(guarded.status) + ")" +
-                          (complete ? " after its response" : " instead of answering"));
+                          (complete                          ? " after its response"
+                           : request.exchange.is_committed() ? " in the middle of its response"
+                                                             : " instead of answering"));
     served.next = Next::LeaveExit;
     served.failed = !complete;
     give_up(request);
