@@ -94,6 +94,9 @@ constexpr std::array kCanned = {
     CannedResponse{
         414, kHtml,
         BLADEPSGI_PAGE("414 URI Too Long", "The address is longer than this server accepts.")},
+    CannedResponse{417, kHtml,
+                   BLADEPSGI_PAGE("417 Expectation Failed",
+                                  "This server cannot do what the request expects.")},
     CannedResponse{431, kHtml,
                    BLADEPSGI_PAGE("431 Request Header Fields Too Large",
                                   "The headers of the request are larger than this server "

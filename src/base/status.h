@@ -17,7 +17,7 @@ struct CannedResponse {
   std::string_view body;
 };
 
-// For 400, 408, 413, 414, 431, 500, 501, 502, 503, 504, 505 and 507; any other status gives the one for 500.
+// For 400, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505 and 507; any other status gives the one for 500.
 [[nodiscard]] const CannedResponse& canned_response(int status);
 
 // A response to HEAD and one with such a status has no body: 1xx, 204, 304.

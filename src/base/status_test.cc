@@ -22,7 +22,7 @@ TEST(ReasonPhrase, IsNeverEmpty) {
 }
 
 TEST(CannedResponse, NamesItsStatusAndPhrase) {
-  for (const int status : {400, 408, 413, 414, 431, 500, 501, 502, 503, 504, 505, 507}) {
+  for (const int status : {400, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505, 507}) {
     const CannedResponse& response = canned_response(status);
     EXPECT_EQ(response.status, status);
     const std::string title = std::to_string(status) + " " + std::string(reason_phrase(status));

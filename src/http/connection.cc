@@ -1,0 +1,252 @@
+#include "http/connection.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace bladepsgi::http {
+
+namespace {
+
+constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+
+}  // namespace
+
+Connection::Connection(const Limits& limits) : limits_(limits), head_(limits), chunks_(limits) {}
+
+void Connection::reset() {
+  begin_ = end_ = 0;
+  phase_ = Phase::Idle;
+  error_ = {};
+  peer_closed_ = false;
+  head_.clear();
+  chunks_.clear();
+  length_left_ = drained_ = 0;
+  body_ended_ = end_told_ = is_malformed_ = body_begun_ = body_wanted_ = closes_ = false;
+  continues_ = false;
+  output_sent_ = 0;
+}
+
+void Connection::release_memory() {
+  if (buffered() > 0) return;
+  buffer_.reset();
+  if (phase_ == Phase::Idle && !head_.is_started()) head_.release_memory();
+}
+
+WritableBytes Connection::receive_space() {
+  if (!buffer_) {
+    buffer_ = std::make_unique_for_overwrite<std::byte[]>(limits_.receive_buffer);
+    begin_ = end_ = 0;
+  }
+  if (begin_ == end_) {
+    begin_ = end_ = 0;
+  } else if (limits_.receive_buffer - end_ < limits_.receive_buffer / 4 &&
+             buffered() <= limits_.receive_buffer / 2) {
+    // Only when little is moved and much is gained, so that a reader of small pieces does not move it all each time.
+    std::memmove(buffer_.get(), buffer_.get() + begin_, buffered());
+    end_ = buffered();
+    begin_ = 0;
+  }
+  return {buffer_.get() + end_, limits_.receive_buffer - end_};
+}
+
+void Connection::received(std::size_t size) {
+  end_ += size;
+}
+
+Event Connection::drop(std::string_view error) {
+  error_ = error;
+  if (phase_ == Phase::Active) {
+    is_malformed_ = true;
+  } else {
+    phase_ = Phase::Dropped;
+  }
+  return Event::Dropped;
+}
+
+Event Connection::need_more() {
+  if (!peer_closed_) return Event::NeedMore;
+  if (phase_ != Phase::Active) phase_ = Phase::Closing;
+  return Event::Close;
+}
+
+Event Connection::next() {
+  for (;;) {
+    switch (phase_) {
+      case Phase::Idle:
+        return take_head();
+      case Phase::Active:
+        return next_of_body();
+      case Phase::Draining:
+        if (const auto event = drain()) return *event;
+        continue;
+      case Phase::Closing:
+        return Event::Close;
+      case Phase::Dropped:
+        return Event::Dropped;
+    }
+  }
+}
+
+Event Connection::take_head() {
+  const HeadParser::Taken taken = head_.take(as_text(unread()));
+  begin_ += taken.consumed;
+  switch (taken.progress) {
+    case HeadParser::Progress::NeedMore:
+      return need_more();
+    case HeadParser::Progress::Refused:
+      phase_ = Phase::Closing;
+      return Event::Refused;
+    case HeadParser::Progress::Complete:
+      break;
+  }
+  phase_ = Phase::Active;
+  chunks_.clear();
+  length_left_ = request().content_length.value_or(0);
+  drained_ = 0;
+  body_ended_ = !request().has_body();
+  end_told_ = is_malformed_ = body_begun_ = body_wanted_ = closes_ = false;
+  continues_ = false;
+  output_sent_ = 0;
+  return Event::Request;
+}
+
+std::uint64_t Connection::data_left() const {
+  return request().is_chunked ? chunks_.data_left() : length_left_;
+}
+
+void Connection::data_taken(std::uint64_t size) {
+  body_begun_ = true;
+  if (request().is_chunked) {
+    chunks_.consume(size);
+  } else {
+    length_left_ -= size;
+    body_ended_ = length_left_ == 0;
+  }
+}
+
+std::optional<Event> Connection::take_framing() {
+  if (body_ended_ || data_left() > 0) return std::nullopt;
+  if (buffered() == 0) return need_more();
+  const ChunkDecoder::Taken taken = chunks_.take(as_text(unread()));
+  begin_ += taken.consumed;
+  body_begun_ = true;
+  if (phase_ == Phase::Draining && !count_drained(taken.consumed)) return Event::Dropped;
+  switch (taken.progress) {
+    case ChunkDecoder::Progress::NeedMore:
+      return need_more();
+    case ChunkDecoder::Progress::Malformed:
+      return drop(chunks_.error());
+    case ChunkDecoder::Progress::End:
+      body_ended_ = true;
+      break;
+    case ChunkDecoder::Progress::Data:
+      break;
+  }
+  return std::nullopt;
+}
+
+Event Connection::next_of_body() {
+  if (is_malformed_) return Event::Dropped;
+  if (const auto event = take_framing()) return *event;
+  if (!body_ended_) return buffered() > 0 ? Event::Body : need_more();
+  if (end_told_) return need_more();
+  end_told_ = true;
+  return Event::BodyEnd;
+}
+
+bool Connection::count_drained(std::uint64_t size) {
+  drained_ += size;
+  if (drained_ <= limits_.drain_bytes) return true;
+  drop("too much of a body that nobody reads");
+  return false;
+}
+
+std::optional<Event> Connection::drain() {
+  if (const auto event = take_framing()) return event;
+  if (!body_ended_) {
+    const std::uint64_t size = std::min<std::uint64_t>(buffered(), data_left());
+    if (size == 0) return need_more();
+    begin_ += static_cast<std::size_t>(size);
+    data_taken(size);
+    if (!count_drained(size)) return Event::Dropped;
+    return std::nullopt;
+  }
+  head_.clear();
+  phase_ = Phase::Idle;
+  return std::nullopt;
+}
+
+void Connection::want_body() {
+  if (phase_ != Phase::Active) return;
+  if (is_waiting_for_word() && !body_begun_ && buffered() == 0) continues_ = true;
+  body_wanted_ = true;
+}
+
+bool Connection::is_waiting_for_word() const {
+  return request().expects_continue && !body_wanted_ && !body_ended_;
+}
+
+Bytes Connection::body() const {
+  if (phase_ != Phase::Active || is_malformed_) return {};
+  return unread().first(static_cast<std::size_t>(std::min<std::uint64_t>(buffered(), data_left())));
+}
+
+void Connection::consume_body(std::size_t size) {
+  begin_ += size;
+  data_taken(size);
+}
+
+std::size_t Connection::body_bypass() const {
+  if (phase_ != Phase::Active || is_malformed_ || buffered() > 0) return 0;
+  return static_cast<std::size_t>(data_left());
+}
+
+void Connection::body_bypassed(std::size_t size) {
+  data_taken(size);
+}
+
+bool Connection::is_body_complete() const {
+  return phase_ == Phase::Active && body_ended_;
+}
+
+bool Connection::is_body_short() const {
+  return phase_ == Phase::Active && peer_closed_ && !body_ended_ && buffered() == 0;
+}
+
+bool Connection::must_close() const {
+  if (phase_ == Phase::Closing || phase_ == Phase::Dropped) return true;
+  if (phase_ != Phase::Active) return false;
+  if (closes_ || is_malformed_ || !request().keeps_connection || is_waiting_for_word()) return true;
+  return !body_ended_ && (data_left() > limits_.drain_bytes || is_body_short());
+}
+
+void Connection::request_ended() {
+  if (phase_ != Phase::Active) return;
+  continues_ = false;
+  if (must_close()) {
+    phase_ = Phase::Closing;
+    return;
+  }
+  phase_ = Phase::Draining;
+  if (!body_ended_) return;
+  head_.clear();
+  phase_ = Phase::Idle;
+}
+
+Bytes Connection::pending_output() const {
+  return continues_ ? as_bytes(kContinue).subspan(output_sent_) : Bytes{};
+}
+
+bool Connection::is_idle() const {
+  return phase_ == Phase::Idle && !head_.is_started() && buffered() == 0;
+}
+
+bool Connection::is_head_started() const {
+  return phase_ == Phase::Idle && (head_.is_started() || buffered() > 0);
+}
+
+bool Connection::is_input_finished() const {
+  return phase_ == Phase::Active && body_ended_ && buffered() == 0;
+}
+
+}  // namespace bladepsgi::http
