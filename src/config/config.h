@@ -28,6 +28,9 @@ enum class Input : std::uint8_t {
 // Where SCRIPT_NAME and PATH_INFO come from when no mount is given.
 enum class PathInfo : std::uint8_t { Auto, Plack, Server };
 
+// The fields in which a trusted front end says for whom it speaks.
+enum class Forwarded : std::uint8_t { XForwarded, Forwarded, Both };
+
 enum class Protocol : std::uint8_t { FastCgi, Http };
 
 struct Listen {
@@ -60,11 +63,13 @@ struct Config {
   OnCrash on_crash = OnCrash::Restart;
   std::uint64_t shared_memory = 0;
 
-  // FastCGI socket
+  // Sockets
   std::uint32_t socket_mode = 0;
   std::string socket_owner;  // empty: as created
   std::string socket_group;  // empty: as created
   std::uint32_t backlog = 0;
+  std::string trust_proxy;  // list of addresses; empty: nobody is trusted
+  Forwarded forwarded = Forwarded::XForwarded;
 
   // Time limits
   std::chrono::milliseconds head_timeout{};

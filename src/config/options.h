@@ -142,6 +142,8 @@ inline constexpr std::array<SectionTitle, 8> kSections{{
 inline constexpr std::array<std::string_view, 3> kPathInfoWords{"auto", "plack", "server"};
 inline constexpr std::array<std::string_view, 2> kOnCrashWords{"restart", "stop"};
 inline constexpr std::array<std::string_view, 3> kInputWords{"auto", "stream", "spool"};
+inline constexpr std::array<std::string_view, 3> kForwardedWords{"x-forwarded", "forwarded",
+                                                                 "both"};
 inline constexpr std::array<std::string_view, 2> kErrorsWords{"log", "fastcgi"};
 
 template <auto Field>
@@ -197,6 +199,8 @@ inline constexpr std::array kOptions{
         "Serve FastCGI there, too; may be given several times. A path, HOST:PORT, [ADDRESS]:PORT, "
         ":PORT (this machine only), *:PORT (every interface), or fd:NUMBER (a socket that the "
         "server was started with)."},
+    Option{"http", "", "ADDRESS", "", "no HTTP", Section::Socket, ListenAddress{Protocol::Http},
+           "Serve HTTP/1.1 there; may be given several times. Addresses as for --listen."},
     Option{"socket-mode", "", "MODE", "0660", "", Section::Socket, FileMode{&Config::socket_mode},
            "Permissions of UNIX sockets."},
     Option{"socket-owner", "", "NAME", "", "that of --user, else the user that starts the server",
@@ -206,6 +210,16 @@ inline constexpr std::array kOptions{
            Text{&Config::socket_group}, "Group of UNIX sockets, usually that of the web server."},
     Option{"backlog", "", "NUMBER", "1024", "", Section::Socket, Number{&Config::backlog, 1, 65535},
            "Connections that may wait for a worker. The kernel cuts it to net.core.somaxconn."},
+    Option{
+        "trust-proxy", "", "LIST", "", "nobody", Section::Socket, Text{&Config::trust_proxy},
+        "Front ends whose word is taken for who an HTTP client is: addresses and networks between "
+        "commas, unix for peers on UNIX sockets, * for everybody."},
+    Option{
+        "forwarded", "", "FIELDS", "x-forwarded", "", Section::Socket,
+        Choice{kForwardedWords, &store_choice<&Config::forwarded>},
+        "What such a front end says it in. x-forwarded: X-Forwarded-For, -Proto, -Host and -Port. "
+        "forwarded: Forwarded (RFC 7239). both: for a front end that writes or removes all of "
+        "these."},
 
     Option{
         "head-timeout", "", "TIME", "10s", "", Section::TimeLimits,

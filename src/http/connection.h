@@ -20,99 +20,92 @@
 #include <string_view>
 
 #include "base/bytes.h"
+#include "base/engine.h"
 #include "http/chunked.h"
 #include "http/head.h"
 #include "http/limits.h"
 
 namespace bladepsgi::http {
 
-enum class Event : std::uint8_t {
-  NeedMore,  // nothing further follows from the bytes received
-  Request,   // the head is complete: see request(). Once for a request.
-  Refused,  // instead of Request: answer with refusal() and close. Once; Close follows. request() has what is known of it.
-  Body,     // body() is not empty. Repeated until it is consumed.
-  BodyEnd,  // once for a request, also when it has no body
-  Close,  // close. With a request active: the peer has closed its side, nothing more will come, and an answer may still be
-          // wanted.
-  Dropped,  // see error(). With a request active: its body is malformed, and an answer is still possible. Else: close without a word.
-};
+// Event::Refused: answer with refusal() and close; Close follows, and request() has what is known of it. Event::BodyEnd comes also
+// when there is no body. Event::Dropped with a request active: its body is malformed, and an answer is still possible; else it is to
+// be closed without a word.
+using bladepsgi::Event;
 
-class Connection {
+class Connection final : public Engine {
  public:
   explicit Connection(const Limits& limits = {});
 
-  // For another peer: forgets everything and keeps the storage.
-  void reset();
+  void reset() override;
 
   // --- input
-  // Where to receive into. Empty while the buffer is full of what has not been consumed: do not read then.
-  [[nodiscard]] WritableBytes receive_space();
-  void received(std::size_t size);
+  [[nodiscard]] WritableBytes receive_space() override;
+  void received(std::size_t size) override;
 
-  void peer_closed() { peer_closed_ = true; }
+  void peer_closed() override { peer_closed_ = true; }
 
-  [[nodiscard]] Event next();
+  [[nodiscard]] Event next() override;
 
   // --- the request: from Event::Request until request_ended(); its views live as long
   [[nodiscard]] const Request& request() const { return head_.request(); }
 
   // From Event::Refused until reset().
-  [[nodiscard]] const Refusal& refusal() const { return head_.refusal(); }
+  [[nodiscard]] Refusal refusal() const override { return head_.refusal(); }
 
   [[nodiscard]] bool is_active() const { return phase_ == Phase::Active; }
 
   // The application wants the body now: a peer that waits to be told so is told, through pending_output(), unless the body has
   // begun already. Not after the head of the response: it would end up in the middle of it.
-  void want_body();
+  void want_body() override;
 
-  // Bytes of the body that are here, in the receive buffer; valid until the next call that is not const.
-  [[nodiscard]] Bytes body() const;
-  void consume_body(std::size_t size);
+  [[nodiscard]] Bytes body() const override;
+  void consume_body(std::size_t size) override;
 
-  // When nothing is buffered: so many bytes of the body come next on the wire with nothing between, and may be received somewhere
-  // else than into receive_space(); they are then reported with body_bypassed instead of received.
-  [[nodiscard]] std::size_t body_bypass() const;
-  void body_bypassed(std::size_t size);
+  [[nodiscard]] std::size_t body_bypass() const override;
+  void body_bypassed(std::size_t size) override;
 
   // Every byte of the body has been consumed; a chunked one also needs its end to have been seen by next().
-  [[nodiscard]] bool is_body_complete() const;
+  [[nodiscard]] bool is_body_complete() const override;
   // The peer has closed its side before the end of the body, and all that came of it has been consumed.
-  [[nodiscard]] bool is_body_short() const;
+  [[nodiscard]] bool is_body_short() const override;
 
   // As far as is known now, no other request can follow on this connection, so the response is to say "Connection: close": the
   // peer wants it so, or waits with a body that nobody asked for, or the rest of the body is malformed or too much to read away.
   [[nodiscard]] bool must_close() const;
 
+  [[nodiscard]] bool keeps_connection() const override {
+    return request().keeps_connection && !must_close();
+  }
+
   // The response said so.
   void close_after_request() { closes_ = true; }
 
   // The response is complete (or will not be). What is left of the body is read away if the connection is kept.
-  void request_ended();
+  void request_ended() override;
 
   // --- output of the engine itself: "100 Continue". To be sent before anything else.
-  [[nodiscard]] Bytes pending_output() const;
+  [[nodiscard]] Bytes pending_output() const override;
 
-  void output_sent(std::size_t size) { output_sent_ += size; }
+  void output_sent(std::size_t size) override { output_sent_ += size; }
 
   // --- state
   // Between two requests, and nothing has come that belongs to a next one. (An empty line does not.)
   [[nodiscard]] bool is_idle() const;
   // Some bytes of a request have come, its head is not complete: the time limit for a head runs. The rest of an old request's
   // body that trickles in does not count.
-  [[nodiscard]] bool is_head_started() const;
+  [[nodiscard]] bool is_head_started() const override;
   // All that the peer will send for the active request has been taken, and nothing else is here: closing the socket cannot reset
   // it.
-  [[nodiscard]] bool is_input_finished() const;
+  [[nodiscard]] bool is_input_finished() const override;
 
-  [[nodiscard]] bool has_buffered_input() const { return begin_ != end_; }
+  [[nodiscard]] bool has_buffered_input() const override { return begin_ != end_; }
 
-  [[nodiscard]] bool has_peer_closed() const { return peer_closed_; }
+  [[nodiscard]] bool has_peer_closed() const override { return peer_closed_; }
 
   // After Dropped; for the log, lives for ever.
-  [[nodiscard]] std::string_view error() const { return error_; }
+  [[nodiscard]] std::string_view drop_reason() const override { return error_; }
 
-  // Forgets what is buffered: for a connection that is only read to its end before it is closed.
-  void discard_input() { begin_ = end_ = 0; }
+  void discard_input() override { begin_ = end_ = 0; }
 
   // Gives the storage back while nothing is in it: for a connection that will wait for long.
   void release_memory();

@@ -249,7 +249,7 @@ TEST(HttpConnection, AMalformedBodyLeavesTheRequestAnswerable) {
   connection.consume_body(1);
   EXPECT_EQ(connection.next(), Event::Dropped);
   EXPECT_EQ(connection.next(), Event::Dropped);
-  EXPECT_EQ(connection.error(), "a chunk is longer than its size");
+  EXPECT_EQ(connection.drop_reason(), "a chunk is longer than its size");
   EXPECT_TRUE(connection.is_active());
   EXPECT_TRUE(connection.must_close());
   EXPECT_FALSE(connection.is_body_complete());

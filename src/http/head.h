@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/engine.h"
 #include "http/field.h"
 #include "http/limits.h"
 
@@ -33,11 +34,7 @@ struct Request {
   [[nodiscard]] bool has_body() const { return is_chunked || content_length.value_or(0) > 0; }
 };
 
-// The answer to a request that is not one. The reason is for the log and lives for ever.
-struct Refusal {
-  int status = 400;
-  std::string_view reason;
-};
+using bladepsgi::Refusal;
 
 class HeadParser {
  public:

@@ -117,13 +117,14 @@ class Player {
         case Event::BodyEnd:
           end("complete");
           break;
+        case Event::Aborted:  // not of HTTP
         case Event::Close:
           if (connection_.is_active()) end("short");
           log_ += "close\n";
           over_ = true;
           break;
         case Event::Dropped:
-          log_ += "dropped: " + std::string(connection_.error()) + "\n";
+          log_ += "dropped: " + std::string(connection_.drop_reason()) + "\n";
           if (connection_.is_active()) {
             end("malformed");
           } else {

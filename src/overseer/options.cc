@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <utility>
 
 #include "os/privileges.h"
 #include "os/system_error.h"
@@ -21,18 +22,33 @@ std::string spool_directory(const config::Config& config) {
 worker::Options make_worker_options(const config::Config& config) {
   worker::Options options;
   options.idle_timeout = config.idle_timeout;
-  worker::ExchangeOptions& exchange = options.fcgi.exchange;
+  worker::ExchangeOptions& exchange = options.exchange;
   exchange.head_timeout = config.head_timeout;
   exchange.body_timeout = config.body_timeout;
   exchange.send_timeout = config.send_timeout;
   if (config.max_body != 0) exchange.max_body = config.max_body;
   exchange.input_memory = static_cast<std::size_t>(config.input_memory);
   exchange.spool_directory = spool_directory(config);
-  options.fcgi.limits.parameter_bytes = static_cast<std::size_t>(config.max_params_bytes);
-  options.fcgi.limits.parameter_count = config.max_params;
-  options.fcgi.limits.drain_bytes = exchange.drain_bytes = config.drain_limit;
-  options.fcgi.values.max_connections = config.workers;
-  options.fcgi.values.max_requests = config.workers;
+  options.fcgi_limits.parameter_bytes = static_cast<std::size_t>(config.max_params_bytes);
+  options.fcgi_limits.parameter_count = config.max_params;
+  exchange.drain_bytes = config.drain_limit;
+  options.fcgi_limits.drain_bytes = config.drain_limit;
+  options.http_limits.head_bytes = static_cast<std::size_t>(config.max_params_bytes);
+  options.http_limits.field_count = config.max_params;
+  options.http_limits.drain_bytes = config.drain_limit;
+  switch (config.forwarded) {
+    case config::Forwarded::XForwarded:
+      options.forwarding = http::ForwardingFields::XForwarded;
+      break;
+    case config::Forwarded::Forwarded:
+      options.forwarding = http::ForwardingFields::Forwarded;
+      break;
+    case config::Forwarded::Both:
+      options.forwarding = http::ForwardingFields::Both;
+      break;
+  }
+  options.fcgi_values.max_connections = config.workers;
+  options.fcgi_values.max_requests = config.workers;
   switch (config.input) {
     case config::Input::Auto:
       exchange.input = worker::InputMode::Auto;
@@ -122,7 +138,10 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
     }
   }
   zygote.worker = make_worker_options(config);
-  const std::string& directory = zygote.worker.fcgi.exchange.spool_directory;
+  auto trusted = http::TrustedProxies::parse(config.trust_proxy);
+  if (!trusted) return fail(Remedy::Refuse, "--trust-proxy: " + trusted.error().message);
+  zygote.worker.trusted_proxies = std::move(*trusted);
+  const std::string& directory = zygote.worker.exchange.spool_directory;
   if (config.input == config::Input::Spool) {
     if (::access(directory.c_str(), W_OK | X_OK) != 0) {
       return fail(Remedy::Refuse,

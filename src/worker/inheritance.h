@@ -11,16 +11,24 @@
 #include <string>
 #include <vector>
 
+#include "fcgi/connection.h"
+#include "http/limits.h"
+#include "http/trust.h"
 #include "runtime/app.h"
 #include "shm/mapping.h"
-#include "worker/fcgi_exchange.h"
 #include "worker/listening.h"
 #include "worker/pool_host.h"
+#include "worker/protocol_exchange.h"
 
 namespace bladepsgi::worker {
 
 struct Options {
-  FcgiOptions fcgi;  // limits and time limits of a request, environment rules, input mode
+  ExchangeOptions exchange;  // limits and time limits of a request, environment rules, input mode
+  fcgi::Limits fcgi_limits;
+  fcgi::Values fcgi_values;
+  http::Limits http_limits;
+  http::TrustedProxies trusted_proxies;
+  http::ForwardingFields forwarding = http::ForwardingFields::XForwarded;
   std::chrono::milliseconds
       idle_timeout{};  // a kept connection without a request is closed after it
 };

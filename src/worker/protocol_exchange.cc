@@ -245,7 +245,7 @@ void ProtocolExchange::take_request_id() {
 Event ProtocolExchange::next_event() {
   const Event event = engine_.next();
   if (event == Event::Aborted) aborted_ = true;
-  if (event == Event::Dropped) lost_ = true;
+  if (event == Event::Dropped && !answers_what_is_malformed()) lost_ = true;
   return event;
 }
 
@@ -276,7 +276,11 @@ ProtocolExchange::Progress ProtocolExchange::prepare() {
     return refuse(Trouble::BodyTooLarge, 413, true, "refused a request: its body is too large");
   }
   if (engine_.has_buffered_input()) look_at_buffer();
-  if (!engine_.drop_reason().empty()) return drop();
+  if (!engine_.drop_reason().empty()) {
+    if (!answers_what_is_malformed()) return drop();
+    return refuse(Trouble::BadRequest, 400, true,
+                  std::string("refused a request: ").append(engine_.drop_reason()));
+  }
   if (lost_) return gone(Trouble::Abandoned);
   if (aborted_) {
     finish();
@@ -323,7 +327,8 @@ runtime::BodyRead ProtocolExchange::read_connection(WritableBytes into) {
   };
   Deadline deadline{options_.body_timeout, {}};
   for (;;) {
-    if (aborted_ || lost_ || engine_.is_body_short()) return {0, ECONNABORTED};
+    if (aborted_ || lost_ || engine_.is_body_short() || !engine_.drop_reason().empty())
+      return {0, ECONNABORTED};
     const Bytes here = engine_.body();
     if (!here.empty()) {
       const std::size_t size = std::min(here.size(), into.size());
@@ -659,6 +664,8 @@ void ProtocolExchange::finish() noexcept {
     return;
   } else if (!lost_ && wants_body_ && announced_length_ && *announced_length_ != body_sent_) {
     wrong_length_ = WrongLength{.announced = *announced_length_, .sent = body_sent_};
+    // The peer would take what comes next for the rest of it.
+    if (cuts_body_ && body_sent_ < *announced_length_) closes_ = true;
   }
   if (!lost_) send_queue(true, false);
   end_request();

@@ -197,6 +197,9 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   // Bytes that let the peer see that a response that has begun will not be completed, before the connection is closed.
   virtual void send_broken_end() {}
 
+  // A body that cannot be understood can still be answered, and is by 400 when the application has not seen it.
+  [[nodiscard]] virtual bool answers_what_is_malformed() const { return false; }
+
   // --- for the protocols
   [[nodiscard]] const ExchangeOptions& options() const { return options_; }
 

@@ -24,6 +24,7 @@
 #include "os/system_error.h"
 #include "shm/scoreboard.h"
 #include "worker/fcgi_exchange.h"
+#include "worker/http_exchange.h"
 #include "worker/inheritance.h"
 #include "worker/signals.h"
 
@@ -32,8 +33,8 @@ namespace bladepsgi::worker {
 namespace {
 
 using std::chrono::milliseconds;
-using Progress = FcgiExchange::Progress;
-using Patience = FcgiExchange::Patience;
+using Progress = ProtocolExchange::Progress;
+using Patience = ProtocolExchange::Patience;
 
 constexpr milliseconds kLastGrace{
     1000};  // for the first byte of a connection that a leaving worker has accepted
@@ -69,12 +70,12 @@ class PeerLog {
   std::uint64_t suppressed_ = 0;
 };
 
-FcgiOptions exchange_options(const Inheritance& inheritance) {
-  FcgiOptions options = inheritance.options.fcgi;
+ExchangeOptions exchange_options(const Inheritance& inheritance) {
+  ExchangeOptions options = inheritance.options.exchange;
   std::random_device random;
-  options.exchange.request_id_seed = (static_cast<std::uint64_t>(random()) << 32) | random();
-  options.exchange.environment.hash_seed = (static_cast<std::uint64_t>(random()) << 32) | random();
-  options.exchange.wake_descriptor = inheritance.wake_read;
+  options.request_id_seed = (static_cast<std::uint64_t>(random()) << 32) | random();
+  options.environment.hash_seed = (static_cast<std::uint64_t>(random()) << 32) | random();
+  options.wake_descriptor = inheritance.wake_read;
   return options;
 }
 
@@ -93,8 +94,8 @@ class Worker {
         peer_log_(channel_),
         board_(*inheritance.mapping),
         slot_(board_, inheritance.slot),
-        exchange_(exchange_options(inheritance)),
         epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+    make_exchanges();
     if (!epoll_.is_open()) throw os::SystemError(errno, "create epoll set");
     // Every sibling watches the listeners; EXCLUSIVE wakes one of them instead of all.
     for (const Listening& listener : inheritance_.listeners)
@@ -112,7 +113,7 @@ class Worker {
     while (!is_leaving()) {
       // Listeners first: somebody new waits there, while a kept connection belongs to a peer that has others.
       if (accept_and_serve()) continue;
-      if (exchange_.is_attached() && serve(Patience::Try) != Progress::Idle) continue;
+      if (exchange_->is_attached() && serve(Patience::Try) != Progress::Idle) continue;
       wait();
     }
     leave();
@@ -120,6 +121,25 @@ class Worker {
   }
 
  private:
+  void make_exchanges() {
+    const Options& options = inheritance_.options;
+    const ExchangeOptions common = exchange_options(inheritance_);
+    for (const Listening& listener : inheritance_.listeners) {
+      if (listener.protocol == Protocol::FastCgi && !fcgi_) {
+        fcgi_ = std::make_unique<FcgiExchange>(FcgiOptions{
+            .exchange = common, .limits = options.fcgi_limits, .values = options.fcgi_values});
+        exchange_ = fcgi_.get();
+      }
+      if (listener.protocol == Protocol::Http && !http_) {
+        http_ = std::make_unique<HttpExchange>(HttpOptions{.exchange = common,
+                                                           .limits = options.http_limits,
+                                                           .trusted = options.trusted_proxies,
+                                                           .forwarding = options.forwarding});
+        exchange_ = http_.get();
+      }
+    }
+  }
+
   [[nodiscard]] bool is_leaving() const { return is_leave_requested() || slot_.is_told_to_leave(); }
 
   void watch(int fd, std::uint32_t events) {
@@ -136,12 +156,21 @@ class Worker {
       // Each is first in turn, so that none is served only when another one is idle.
       const Listening& listener =
           inheritance_.listeners[(first_listener_ + i) % inheritance_.listeners.size()];
-      os::Fd socket(::accept4(listener.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+      sockaddr_storage peer{};
+      socklen_t size = sizeof peer;
+      os::Fd socket(::accept4(listener.fd, reinterpret_cast<sockaddr*>(&peer), &size,
+                              SOCK_NONBLOCK | SOCK_CLOEXEC));
       if (socket.is_open()) {
         ++first_listener_;
         give_up_kept();  // before serving: it would wait behind a busy worker while others are free
         if (listener.transport == os::Transport::Tcp) set_no_delay(socket.get());
-        exchange_.attach(std::move(socket), listener.transport);
+        if (listener.protocol == Protocol::Http) {
+          http_->attach_from(std::move(socket), listener.transport, peer);
+          exchange_ = http_.get();
+        } else {
+          fcgi_->attach(std::move(socket), listener.transport);
+          exchange_ = fcgi_.get();
+        }
         kept_since_ = {};
         serve(Patience::Wait);
         return true;
@@ -173,17 +202,17 @@ class Worker {
 
   // One request of the connection that is attached.
   Progress serve(Patience patience) {
-    Progress progress = exchange_.take_request(patience);
+    Progress progress = exchange_->take_request(patience);
     if (progress == Progress::Idle && patience == Patience::Wait) {
       // Told to leave while nothing had come on a new connection: who has just connected is about to write.
-      if (has_input_within(kLastGrace)) progress = exchange_.take_request(patience);
-      if (progress == Progress::Idle) exchange_.close();
+      if (has_input_within(kLastGrace)) progress = exchange_->take_request(patience);
+      if (progress == Progress::Idle) exchange_->close();
     }
     if (progress == Progress::Idle) return progress;
     if (progress == Progress::Ready) {
-      slot_.begin_request(exchange_.method(), exchange_.uri(), exchange_.request_id(),
+      slot_.begin_request(exchange_->method(), exchange_->uri(), exchange_->request_id(),
                           os::monotonic_now());
-      progress = exchange_.prepare();
+      progress = exchange_->prepare();
       if (progress == Progress::Ready) {
         call_application();
       } else {
@@ -199,7 +228,7 @@ class Worker {
     const os::Monotonic deadline = os::monotonic_now() + limit;
     while (true) {
       const auto left = std::chrono::ceil<milliseconds>(deadline - os::monotonic_now());
-      pollfd ready{.fd = exchange_.descriptor(), .events = POLLIN, .revents = 0};
+      pollfd ready{.fd = exchange_->descriptor(), .events = POLLIN, .revents = 0};
       const int count =
           ::poll(&ready, 1, static_cast<int>(std::max<milliseconds::rep>(left.count(), 0)));
       if (count >= 0 || errno != EINTR) return count > 0;
@@ -207,11 +236,11 @@ class Worker {
   }
 
   void call_application() {
-    const runtime::Served served = app_.serve(exchange_);
-    slot_.end_request(os::monotonic_now(), exchange_.bytes_received(), exchange_.bytes_sent());
+    const runtime::Served served = app_.serve(*exchange_);
+    slot_.end_request(os::monotonic_now(), exchange_->bytes_received(), exchange_->bytes_sent());
     if (served.failed) slot_.count(shm::Event::ApplicationFailed);
-    if (exchange_.was_peer_lost() || exchange_.was_aborted()) slot_.count(shm::Event::ClientGone);
-    if (const auto wrong = exchange_.wrong_length(); wrong && !served.failed) {
+    if (exchange_->was_peer_lost() || exchange_->was_aborted()) slot_.count(shm::Event::ClientGone);
+    if (const auto wrong = exchange_->wrong_length(); wrong && !served.failed) {
       channel_.text(Severity::Warning,
                     fmt::format("{}the response has {} bytes, but its Content-Length says {}",
                                 request_title(), wrong->sent, wrong->announced));
@@ -229,7 +258,7 @@ class Worker {
   }
 
   void note_trouble() {
-    switch (exchange_.trouble()) {
+    switch (exchange_->trouble()) {
       case Trouble::None:
       case Trouble::PeerClosed:
         return;
@@ -251,27 +280,27 @@ class Worker {
         slot_.count(shm::Event::Refused);
         break;
     }
-    if (!exchange_.trouble_text().empty()) {
+    if (!exchange_->trouble_text().empty()) {
       peer_log_.say(
-          exchange_.trouble() == Trouble::SpoolFailed ? Severity::Error : Severity::Warning,
-          request_title() + std::string(exchange_.trouble_text()));
+          exchange_->trouble() == Trouble::SpoolFailed ? Severity::Error : Severity::Warning,
+          request_title() + std::string(exchange_->trouble_text()));
     }
   }
 
   // "GET /x [request id]: "; empty when the request is not known.
   [[nodiscard]] std::string request_title() const {
-    const Trouble trouble = exchange_.trouble();
+    const Trouble trouble = exchange_->trouble();
     const bool is_known = trouble != Trouble::ProtocolError && trouble != Trouble::HeadTimeout;
-    if (!is_known || exchange_.method().empty()) return {};
-    return fmt::format("{} {} [{}]: ", printable(exchange_.method(), kLoggedMethod),
-                       printable(exchange_.uri()), exchange_.request_id());
+    if (!is_known || exchange_->method().empty()) return {};
+    return fmt::format("{} {} [{}]: ", printable(exchange_->method(), kLoggedMethod),
+                       printable(exchange_->uri()), exchange_->request_id());
   }
 
   // What has come is served first; see docs/decisions/0004.
   void give_up_kept() {
-    while (exchange_.is_attached()) {
-      exchange_.release_connection();
-      if (exchange_.is_attached()) serve(Patience::Try);
+    while (exchange_->is_attached()) {
+      exchange_->release_connection();
+      if (exchange_->is_attached()) serve(Patience::Try);
     }
   }
 
@@ -283,7 +312,7 @@ class Worker {
       return;
     }
     int timeout = -1;
-    const int kept = exchange_.is_attached() ? exchange_.descriptor() : -1;
+    const int kept = exchange_->is_attached() ? exchange_->descriptor() : -1;
     if (kept >= 0) {
       const milliseconds left = std::chrono::ceil<milliseconds>(
           kept_since_ + inheritance_.options.idle_timeout - os::monotonic_now());
@@ -329,7 +358,10 @@ class Worker {
   PeerLog peer_log_;
   shm::Scoreboard board_;
   shm::OwnSlot slot_;
-  FcgiExchange exchange_;
+  // One for each protocol that is listened for; at most one of them holds a connection, the one that `exchange_` is.
+  std::unique_ptr<FcgiExchange> fcgi_;
+  std::unique_ptr<HttpExchange> http_;
+  ProtocolExchange* exchange_ = nullptr;
   os::Fd epoll_;
   os::Monotonic kept_since_{};  // end of its last request
   std::size_t first_listener_ = 0;

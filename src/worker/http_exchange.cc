@@ -1,0 +1,194 @@
+#include "worker/http_exchange.h"
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "base/text.h"
+#include "os/clock.h"
+
+namespace bladepsgi::worker {
+
+namespace {
+
+// Of a file; each is a chunk where chunks are sent.
+constexpr std::size_t kLargestPiece = std::size_t{1024} * 1024;
+// IOV_MAX is 1024; some of it is for what stands around the pieces.
+constexpr std::size_t kMostVectors = 1000;
+
+// Numeric address and port; both empty for a UNIX socket.
+std::uint16_t describe(const sockaddr_storage& address, std::string& text) {
+  text.clear();
+  std::array<char, NI_MAXHOST> host{};
+  if (address.ss_family == AF_INET6) {
+    const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
+    if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {
+      // Of a socket for both families: the client has an IPv4 address, and is to be seen by it.
+      sockaddr_in v4{};
+      v4.sin_family = AF_INET;
+      std::copy_n(&v6.sin6_addr.s6_addr[12], 4, reinterpret_cast<std::uint8_t*>(&v4.sin_addr));
+      if (::getnameinfo(reinterpret_cast<const sockaddr*>(&v4), sizeof v4, host.data(), host.size(),
+                        nullptr, 0, NI_NUMERICHOST) == 0) {
+        text = host.data();
+      }
+      return ntohs(v6.sin6_port);
+    }
+    if (::getnameinfo(reinterpret_cast<const sockaddr*>(&v6), sizeof v6, host.data(), host.size(),
+                      nullptr, 0, NI_NUMERICHOST) == 0) {
+      text = host.data();
+    }
+    return ntohs(v6.sin6_port);
+  }
+  if (address.ss_family != AF_INET) return 0;
+  const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+  if (::getnameinfo(reinterpret_cast<const sockaddr*>(&v4), sizeof v4, host.data(), host.size(),
+                    nullptr, 0, NI_NUMERICHOST) == 0) {
+    text = host.data();
+  }
+  return ntohs(v4.sin_port);
+}
+
+}  // namespace
+
+HttpExchange::HttpExchange(const HttpOptions& options)
+    : ProtocolExchange(options.exchange, connection_),
+      options_(options),
+      connection_(options.limits) {
+  cuts_body_ = true;
+}
+
+void HttpExchange::attach_from(os::Fd socket,
+                               os::Transport transport,
+                               const sockaddr_storage& peer) {
+  sockaddr_storage local{};
+  socklen_t size = sizeof local;
+  ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&local), &size);
+  peer_ = {};
+  peer_.remote_port = describe(peer, remote_address_);
+  peer_.remote_address = remote_address_;
+  peer_.server_port = describe(local, server_address_);
+  peer_.server_address = server_address_;
+  peer_.is_unix = transport == os::Transport::Unix;
+  seen_peer_ = peer_;
+  attach(std::move(socket), transport);
+}
+
+std::span<const Parameter> HttpExchange::sent_parameters() {
+  const http::Request& request = connection_.request();
+  seen_peer_ = http::apply_forwarding(options_.trusted, options_.forwarding, peer_, request.fields);
+  return parameters_.build(request, seen_peer_);
+}
+
+// --- the response
+
+std::string_view HttpExchange::date() {
+  const auto since_epoch = os::wall_clock_now().time_since_epoch();
+  const std::int64_t now = std::chrono::duration_cast<std::chrono::seconds>(since_epoch).count();
+  if (now != date_second_) {
+    date_second_ = now;
+    date_text_ = http::format_date(date_, now);
+  }
+  return date_text_;
+}
+
+void HttpExchange::write_head(int status, std::span<const runtime::Header> headers) {
+  response_head_.start(head_, status);
+  int lengths = 0;
+  for (const runtime::Header& header : headers) {
+    response_head_.add(head_, header.name, header.value);
+    if (equals_ignoring_case(header.name, "Content-Length")) ++lengths;
+    // An application that has made chunks itself says no length.
+    if (equals_ignoring_case(header.name, "Transfer-Encoding")) announced_length_.reset();
+  }
+  if (lengths > 1) announced_length_.reset();  // none of them counts
+}
+
+void HttpExchange::seal_head(bool is_last) {
+  const http::Request& request = connection_.request();
+  http::ResponseContext context;
+  context.version_minor = request.version_minor;
+  context.is_head_request = is_head_request();
+  context.keeps_connection = connection_.keeps_connection() && !will_close();
+  context.date = date();
+  if (is_last && wants_body_) context.known_length = queued_bytes();
+  framing_ = response_head_.finish(head_, context);
+  is_sealed_ = true;
+  if (!framing_.keeps_connection) {
+    close_after_response();
+    connection_.close_after_request();
+  }
+}
+
+bool HttpExchange::send_queue(bool is_last, bool has_more) {
+  vectors_.clear();
+  const auto add = [this](Bytes bytes) {
+    if (!bytes.empty()) vectors_.push_back(as_vector(bytes));
+  };
+  add(take_pending());
+  if (!head_.empty()) {
+    if (!is_sealed_) seal_head(is_last);
+    committed_ = true;
+    add(as_bytes(head_));
+  }
+  const bool is_chunked = is_sealed_ && framing_.kind == http::Framing::Kind::Chunked;
+  if (const std::size_t size = queued_bytes(); size > 0) {
+    if (is_chunked) add(as_bytes(http::encode_chunk_header(chunk_header_, size)));
+    for (const Bytes piece : queue_)
+      add(piece);
+    if (is_chunked) add(as_bytes(http::kChunkEnd));
+  }
+  if (is_last && is_chunked && wants_body_) add(as_bytes(http::kLastChunk));
+  for (std::span<iovec> left = vectors_; !left.empty() && !lost_;) {
+    const std::span<iovec> now = left.first(std::min(left.size(), kMostVectors));
+    left = left.subspan(now.size());
+    transmit(now, has_more || !left.empty());
+  }
+  head_.clear();
+  queue_.clear();
+  return !lost_;
+}
+
+std::size_t HttpExchange::largest_piece() const {
+  return kLargestPiece;
+}
+
+Bytes HttpExchange::piece_begin(std::size_t size) {
+  if (framing_.kind != http::Framing::Kind::Chunked) return {};
+  return as_bytes(http::encode_chunk_header(chunk_header_, size));
+}
+
+Bytes HttpExchange::piece_end() const {
+  if (framing_.kind != http::Framing::Kind::Chunked) return {};
+  return as_bytes(http::kChunkEnd);
+}
+
+void HttpExchange::send_broken_end() {
+  // A missing chunk or a missing byte shows by itself. Where the end of the connection is the end of the body, it must be an
+  // unfriendly one; a UNIX socket has none.
+  if (framing_.kind != http::Framing::Kind::UntilClose) return;
+  const linger reset{.l_onoff = 1, .l_linger = 0};
+  ::setsockopt(descriptor(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+}
+
+bool HttpExchange::inform(int status, std::span<const runtime::Header> headers) noexcept {
+  if (!is_usable() || is_started() || connection_.request().version_minor < 1) return false;
+  std::vector<http::Field> fields;
+  fields.reserve(headers.size());
+  for (const runtime::Header& header : headers)
+    fields.push_back({.name = header.name, .value = header.value});
+  std::string text;
+  http::append_informational(text, status, fields);
+  if (!send_pending()) return false;
+  iovec vector = as_vector(as_bytes(text));
+  return transmit({&vector, 1}, false);
+}
+
+void HttpExchange::write_error(Bytes bytes) noexcept {
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, bytes.data(), bytes.size());
+}
+
+}  // namespace bladepsgi::worker
