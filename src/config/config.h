@@ -91,6 +91,8 @@ struct Config {
   // Log
   Errors errors = Errors::Log;
   bool raw_output = false;
+  std::string access_log;  // path, "-", "off"; empty: "-" for HTTP only
+  std::string access_log_format;
 };
 
 // Print `text` on stdout and leave with success: --help, --version.

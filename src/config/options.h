@@ -264,6 +264,16 @@ inline constexpr std::array kOptions{
         Choice{kErrorsWords, &store_choice<&Config::errors>},
         "Where psgi.errors goes. log: to the server's log. fastcgi: to the web server, as FastCGI "
         "standard error."},
+    Option{
+        "access-log", "", "FILE", "", "- for HTTP, off for FastCGI", Section::Log,
+        Text{&Config::access_log},
+        "Write a line for each request, HTTP and FastCGI, to this file; - is standard output, off "
+        "none."},
+    Option{
+        "access-log-format", "", "FORMAT", "combined", "", Section::Log,
+        Text{&Config::access_log_format},
+        "common, combined, json, or text with %h %u %t %r %m %U %q %H %v %p %s %b %B %D %T %P %L "
+        "%{Header}i as in Apache's LogFormat; %L is the request id."},
     Option{"raw-output", "", "", "", "", Section::Log, Flag{&Config::raw_output},
            "Leave standard output and standard error of the application as they are, instead of "
            "writing them to the log line by line."},

@@ -20,7 +20,7 @@ namespace bladepsgi::os {
 namespace {
 
 constexpr char kMagic = '\x1e';
-enum class FrameKind : char { Text = 'T', Ready = 'R' };
+enum class FrameKind : char { Text = 'T', Ready = 'R', Access = 'A' };
 constexpr char kMore = 1;  // flag: the next frame continues this message
 
 struct FrameHeader {
@@ -62,6 +62,17 @@ void LogChannel::text(Severity severity, std::string_view text) const noexcept {
   errno = saved;
 }
 
+void LogChannel::access(std::string_view line) const noexcept {
+  if (fd_ < 0) return;
+  const int saved = errno;
+  do {
+    const std::string_view piece = line.substr(0, kMaxPayload);
+    line.remove_prefix(piece.size());
+    write_frame(fd_, {.kind = FrameKind::Access, .flags = line.empty() ? '\0' : kMore}, piece);
+  } while (!line.empty());
+  errno = saved;
+}
+
 void LogChannel::ready(pid_t pid) const noexcept {
   if (fd_ < 0) return;
   std::array<char, sizeof pid> payload{};
@@ -93,9 +104,16 @@ bool LogFrames::feed(std::string_view bytes, const Handler& handler) {
       }
       continue;
     }
-    text_.append(payload);
     constexpr std::size_t kMost =
         std::size_t{4} * 1024 * 1024;  // a message without end must not fill our memory
+    if (header.kind == FrameKind::Access) {
+      access_.append(payload);
+      if ((header.flags & kMore) != 0 && access_.size() < kMost) continue;
+      if (handler.on_access) handler.on_access(access_);
+      access_.clear();
+      continue;
+    }
+    text_.append(payload);
     if ((header.flags & kMore) != 0 && text_.size() < kMost) continue;
     handler.on_text(header.severity, text_);
     text_.clear();
@@ -203,6 +221,12 @@ void LogWriter::write(Severity severity,
     if (end == std::string_view::npos) return;
     text.remove_prefix(end + 1);
   }
+}
+
+void LogWriter::write_line(std::string_view text, Origin origin) {
+  std::string line(text);
+  line += '\n';
+  put(std::move(line), origin);
 }
 
 void LogWriter::put(std::string line, Origin origin) {

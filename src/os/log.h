@@ -30,6 +30,9 @@ class LogChannel {
   // Text of any length; newlines separate lines of one message. Async-signal-safe but for the wait on a full pipe.
   void text(Severity severity, std::string_view text) const noexcept;
 
+  // A whole line for the access log, which has no severity and no prefix.
+  void access(std::string_view line) const noexcept;
+
   // This process has done its preparations and takes up its work. Carries the pid.
   void ready(pid_t pid) const noexcept;
 
@@ -44,6 +47,7 @@ class LogFrames {
   struct Handler {
     std::function<void(Severity, std::string_view text)> on_text;
     std::function<void(pid_t)> on_ready;
+    std::function<void(std::string_view line)> on_access = {};
   };
 
   // Takes bytes as they come from the pipe; calls the handler for each whole message. False: these are no frames of ours
@@ -51,8 +55,9 @@ class LogFrames {
   bool feed(std::string_view bytes, const Handler& handler);
 
  private:
-  std::string held_;  // bytes of an incomplete frame
-  std::string text_;  // pieces of a message so far
+  std::string held_;    // bytes of an incomplete frame
+  std::string text_;    // pieces of a message so far
+  std::string access_;  // of an access line so far
 };
 
 class LineSplitter {
@@ -81,6 +86,9 @@ class LogWriter {
              pid_t pid,
              std::string_view text,
              Origin origin);
+
+  // A line as it is, without a prefix.
+  void write_line(std::string_view text, Origin origin);
 
   // What could not be written yet. Watch fd() for EPOLLOUT and call flush.
   [[nodiscard]] bool has_backlog() const { return !backlog_.empty(); }

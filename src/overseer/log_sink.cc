@@ -21,6 +21,24 @@ LogSink::~LogSink() {
     }
   }
   if (is_watching_backlog_) loop_.remove(writer_.fd());
+  if (is_watching_access_) loop_.remove(access_writer_->fd());
+}
+
+void LogSink::write_access_to(int fd) {
+  access_writer_ = std::make_unique<os::LogWriter>(fd);
+}
+
+void LogSink::watch_access() {
+  if (is_watching_access_ == access_writer_->has_backlog()) return;
+  if (is_watching_access_) {
+    loop_.remove(access_writer_->fd());
+  } else {
+    loop_.add(access_writer_->fd(), EPOLLOUT, [this](std::uint32_t) {
+      access_writer_->flush();
+      watch_access();
+    });
+  }
+  is_watching_access_ = !is_watching_access_;
 }
 
 void LogSink::log(Severity severity, std::string_view text) {
@@ -111,10 +129,14 @@ void LogSink::take(Source& source, Stream stream, std::string_view bytes) {
           is_last_word ? os::LogWriter::Origin::Own : os::LogWriter::Origin::Application);
   };
   pid_t ready = 0;
-  const bool sound =
-      source.frames.feed(bytes, {.on_text = on_text, .on_ready = [&ready](pid_t pid) {
-                                   ready = pid;
-                                 }});
+  const auto on_access = [this](std::string_view text) {
+    if (!access_writer_) return;
+    access_writer_->write_line(text, os::LogWriter::Origin::Application);
+    watch_access();
+  };
+  const bool sound = source.frames.feed(bytes, {.on_text = on_text,
+                                                .on_ready = [&ready](pid_t pid) { ready = pid; },
+                                                .on_access = on_access});
   if (ready != 0) {
     if (source.pid == 0) source.pid = ready;
     // A copy, called last: it may find that the process has ended and forget this source.
@@ -180,6 +202,10 @@ void LogSink::drain(std::chrono::milliseconds limit) {
   for (auto next = sources_.begin(); next != sources_.end();) {
     const SourceId id = (next++)->first;  // finish may erase it
     finish(id);
+  }
+  if (access_writer_) {
+    access_writer_->drain(limit);
+    watch_access();
   }
   writer_.drain(limit);
   watch_backlog();

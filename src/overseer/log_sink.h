@@ -43,6 +43,9 @@ class LogSink {
   LogSink& operator=(const LogSink&) = delete;
   ~LogSink();
 
+  // Access lines go to `fd`, which stays open as long as this object; without it they go nowhere.
+  void write_access_to(int fd);
+
   // The overseer's own lines.
   void log(Severity severity, std::string_view text);
 
@@ -86,11 +89,14 @@ class LogSink {
              std::string_view text,
              os::LogWriter::Origin origin);
   void watch_backlog();
+  void watch_access();
 
   os::EventLoop& loop_;
   os::LogWriter writer_;
+  std::unique_ptr<os::LogWriter> access_writer_;
   bool raw_output_;
   bool is_watching_backlog_ = false;
+  bool is_watching_access_ = false;
   SourceId next_id_ = 1;
   std::map<SourceId, std::shared_ptr<Source>> sources_;
 };

@@ -81,6 +81,9 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
   Options options;
   options.title_prefix = config.proctitle_prefix;
   options.raw_output = config.raw_output;
+  options.access_log = config.access_log == "off"  ? std::string()
+                       : config.access_log.empty() ? std::string("-")
+                                                   : config.access_log;
   options.on_crash = config.on_crash == config::OnCrash::Stop ? supervise::CrashAction::Stop
                                                               : supervise::CrashAction::Restart;
   PoolOptions& pool = options.pool;
@@ -138,6 +141,13 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
     }
   }
   zygote.worker = make_worker_options(config);
+  auto format = worker::AccessLog::compile(config.access_log_format);
+  if (!format) return fail(Remedy::Refuse, "--access-log-format: " + format.error().message);
+  if (!options.access_log.empty()) {
+    zygote.worker.http_access_log = *format;
+    // FastCGI has a web server in front, which writes one.
+    if (!config.access_log.empty()) zygote.worker.fcgi_access_log = *format;
+  }
   auto trusted = http::TrustedProxies::parse(config.trust_proxy);
   if (!trusted) return fail(Remedy::Refuse, "--trust-proxy: " + trusted.error().message);
   zygote.worker.trusted_proxies = std::move(*trusted);

@@ -30,6 +30,7 @@ struct PoolOptions {
 struct Options {
   std::string title_prefix;
   bool raw_output = false;
+  std::string access_log;  // path, "-" for standard output; empty: none
   supervise::CrashAction on_crash = supervise::CrashAction::Restart;
   PoolOptions pool;  // the list of pools has one entry
 };

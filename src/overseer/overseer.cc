@@ -1,14 +1,17 @@
 #include "overseer/overseer.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <utility>
 
 #include "base/text.h"
 #include "config/exit_codes.h"
+#include "os/system_error.h"
 
 namespace bladepsgi::overseer {
 
@@ -25,6 +28,11 @@ int Overseer::run() {
   const std::size_t descriptor_limit = os::raise_descriptor_limit();
   loop_.add(signals_.fd(), EPOLLIN, [this](std::uint32_t) { on_signals(); });
 
+  if (auto opened = open_access_log(); !opened) {
+    log_.log(Severity::Fatal, opened.error().message);
+    loop_.remove(signals_.fd());
+    return to_int(config::ExitCode::Failure);
+  }
   Pool::Environment environment;
   environment.loop = &loop_;
   environment.log = &log_;
@@ -50,6 +58,21 @@ int Overseer::run() {
   loop_.cancel(stop_timer_);
   loop_.remove(signals_.fd());
   return failure_code_.value_or(*exit_code_);
+}
+
+Result<void> Overseer::open_access_log() {
+  if (options_.access_log.empty()) return {};
+  int fd = STDOUT_FILENO;
+  if (options_.access_log != "-") {
+    constexpr mode_t kMode = 0640;
+    access_log_ = os::Fd(::open(options_.access_log.c_str(),
+                                O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, kMode));
+    if (!access_log_.is_open())
+      return fail(os::system_failure(errno, "open access log", options_.access_log));
+    fd = access_log_.get();
+  }
+  log_.write_access_to(fd);
+  return {};
 }
 
 void Overseer::on_signals() {

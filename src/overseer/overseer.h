@@ -25,6 +25,7 @@ class Overseer {
   int run();
 
  private:
+  Result<void> open_access_log();
   void on_signals();
   void reap();
   void request_stop(supervise::StopRequest request);
@@ -37,6 +38,7 @@ class Overseer {
   os::SignalFd signals_;
   os::Lifeline lifeline_;
   os::EventLoop loop_;
+  os::Fd access_log_;
   LogSink log_;
   std::list<Pool> pools_;
   supervise::StopPolicy stop_;

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "http/trust.h"
 #include "runtime/app.h"
 #include "shm/mapping.h"
+#include "worker/access_log.h"
 #include "worker/listening.h"
 #include "worker/pool_host.h"
 #include "worker/protocol_exchange.h"
@@ -27,6 +29,8 @@ struct Options {
   fcgi::Limits fcgi_limits;
   fcgi::Values fcgi_values;
   http::Limits http_limits;
+  std::optional<AccessLog> http_access_log;  // empty: none is written
+  std::optional<AccessLog> fcgi_access_log;
   http::TrustedProxies trusted_proxies;
   http::ForwardingFields forwarding = http::ForwardingFields::XForwarded;
   std::chrono::milliseconds

@@ -209,6 +209,10 @@ class Worker {
       if (progress == Progress::Idle) exchange_->close();
     }
     if (progress == Progress::Idle) return progress;
+    AccessLog* log = access_log();
+    const os::Monotonic started = os::monotonic_now();
+    const bool has_request = progress != Progress::Gone;
+    if (log != nullptr && has_request) begin_line(*log);
     if (progress == Progress::Ready) {
       slot_.begin_request(exchange_->method(), exchange_->uri(), exchange_->request_id(),
                           os::monotonic_now());
@@ -220,8 +224,32 @@ class Worker {
       }
     }
     if (progress != Progress::Ready) note_trouble();
+    if (log != nullptr && has_request && exchange_->status() != 0) {
+      const auto took = os::monotonic_now() - started;
+      channel_.access(
+          log->finish({.status = exchange_->status(),
+                       .bytes = exchange_->body_sent(),
+                       .took = std::chrono::duration_cast<std::chrono::microseconds>(took)}));
+    }
     kept_since_ = os::monotonic_now();
     return progress;
+  }
+
+  void begin_line(AccessLog& log) const {
+    std::span<const Parameter> parameters = exchange_->parameters();
+    // Of what was refused before it was a request, at least who sent it.
+    std::array<Parameter, 1> sender;
+    if (parameters.empty() && exchange_ == http_.get()) {
+      sender[0] = {.name = "REMOTE_ADDR", .value = http_->remote_address()};
+      parameters = sender;
+    }
+    log.begin(parameters, exchange_->request_id(), os::wall_clock_now());
+  }
+
+  [[nodiscard]] AccessLog* access_log() {
+    auto& log = exchange_ == http_.get() ? inheritance_.options.http_access_log
+                                         : inheritance_.options.fcgi_access_log;
+    return log ? &*log : nullptr;
   }
 
   [[nodiscard]] bool has_input_within(milliseconds limit) const {
