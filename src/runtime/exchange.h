@@ -89,6 +89,9 @@ class Exchange {
   // Bytes for the web server's error log (FCGI_STDERR), at once. Ignored where the protocol has no such stream.
   virtual void write_error(Bytes bytes) noexcept = 0;
 
+  // inform() may have an effect for this request.
+  [[nodiscard]] virtual bool knows_informational() const noexcept { return false; }
+
   // An informational response (103 Early Hints) before the real one, at once. False: not sent; the protocol or the peer knows none, or
   // it is too late.
   virtual bool inform(int /*status*/, std::span<const Header> /*headers*/) noexcept {

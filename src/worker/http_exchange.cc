@@ -175,7 +175,7 @@ void HttpExchange::send_broken_end() {
 }
 
 bool HttpExchange::inform(int status, std::span<const runtime::Header> headers) noexcept {
-  if (!is_usable() || is_started() || connection_.request().version_minor < 1) return false;
+  if (!is_usable() || is_started() || !knows_informational()) return false;
   std::vector<http::Field> fields;
   fields.reserve(headers.size());
   for (const runtime::Header& header : headers)

@@ -47,6 +47,11 @@ class HttpExchange final : public ProtocolExchange {
 
   // There is no stream for it: it goes to standard error.
   void write_error(Bytes bytes) noexcept override;
+
+  [[nodiscard]] bool knows_informational() const noexcept override {
+    return connection_.request().version_minor >= 1;
+  }
+
   bool inform(int status, std::span<const runtime::Header> headers) noexcept override;
 
  private:

@@ -8,6 +8,7 @@
 #include "runtime/perl/error_stream.h"
 #include "runtime/perl/input.h"
 #include "runtime/perl/request.h"
+#include "runtime/perl/response.h"
 
 #include "runtime/perl/perl_api.h"
 
@@ -27,6 +28,7 @@ struct EnvBuilder::Keys {
   SV* cleanup;
   SV* cleanup_handlers;
   SV* logger;
+  SV* informational;
   SV* input_buffered;
   SV* request_id;
   SV* https;
@@ -169,6 +171,7 @@ void EnvBuilder::prepare(pTHX_ Shared& shared, runtime::ErrorStream error_stream
     return;
   }
   logger_ = make_logger(aTHX_ shared);
+  informational_ = make_informational(aTHX_ shared);
   table_.assign(kTableSize, nullptr);
   for (const std::string_view name : kUsualNames) {
     key_for(aTHX_ name);
@@ -187,6 +190,7 @@ void EnvBuilder::prepare(pTHX_ Shared& shared, runtime::ErrorStream error_stream
       .cleanup = shared_key(aTHX_ "psgix.cleanup"),
       .cleanup_handlers = shared_key(aTHX_ "psgix.cleanup.handlers"),
       .logger = shared_key(aTHX_ "psgix.logger"),
+      .informational = shared_key(aTHX_ "psgix.informational"),
       .input_buffered = shared_key(aTHX_ "psgix.input.buffered"),
       .request_id = shared_key(aTHX_ "psgix.request_id"),
       .https = key_for(aTHX_ "HTTPS"),
@@ -271,6 +275,9 @@ void EnvBuilder::build(pTHX_ Request& request, HV* defaults) {
   put(aTHX_ env, keys.input_buffered, truth(aTHX_ request.exchange.body().buffered));
   if (own_logger) {
     put(aTHX_ env, keys.logger, newSVsv_nomg(logger_));
+  }
+  if (request.exchange.knows_informational()) {
+    put(aTHX_ env, keys.informational, newSVsv_nomg(informational_));
   }
   put(aTHX_ env, keys.request_id, new_string(aTHX_ request.id));
 

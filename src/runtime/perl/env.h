@@ -51,6 +51,7 @@ class EnvBuilder {
   struct Keys;
   Keys* keys_ = nullptr;  // never freed, like everything that Perl's end would have to wait for
   SV* errors_ = nullptr;  // \*STDERR; null: one for each request
+  SV* informational_ = nullptr;
   SV* logger_ = nullptr;
 
   // Room for as many keys as the last request had, so that the hash need not grow on the way.

@@ -517,6 +517,27 @@ void xs_responder(pTHX_ CV* cv) {
   XSRETURN(1);
 }
 
+// $env->{'psgix.informational'}->(103, [Link => …])
+void xs_inform(pTHX_ CV* cv) {
+  dXSARGS;
+  if (items != 2) {
+    croak_xs_usage(cv, "status, headers");
+  }
+  Shared& shared = shared_of(cv);
+  if (shared.request == nullptr || shared.request->phase == Phase::Finished) {
+    croak("psgix.informational was called after its request had ended");
+  }
+  Request& request = *shared.request;
+  const IV status = SvIV(ST(0));
+  if (status < 100 || status > 199 || status == 101) {
+    croak("psgix.informational: the status is %" IVdf ", must be 100 or 102 to 199", status);
+  }
+  read_headers(aTHX_ request, ST(1));
+  const bool sent = request.exchange.inform(static_cast<int>(status), shared.headers);
+  ST(0) = boolSV(sent);
+  XSRETURN(1);
+}
+
 Request& request_of_writer(pTHX_ SV* writer, const char* action) {
   const Link* link = attached<Link>(aTHX_ writer, kWriterMagic);
   if (link == nullptr) {
@@ -610,6 +631,10 @@ void refuse_stray_child(pTHX) {
   if (is_stray_child()) {
     croak("it returned into the server\n");
   }
+}
+
+SV* make_informational(pTHX_ Shared& shared) {
+  return newRV_noinc(MUTABLE_SV(define(aTHX_ shared, nullptr, xs_inform)));
 }
 
 void send_response(pTHX_ Request& request, SV* response) {

@@ -13,6 +13,9 @@ struct Request;
 struct Shared;
 
 // Defines BPSGI::Writer; once, below call_protected.
+// The code of psgix.informational, for the request that is being served.
+SV* make_informational(PerlInterpreter* my_perl, Shared& shared);
+
 void boot_response(PerlInterpreter* my_perl, Shared& shared);
 
 // Dies in a process that the application forked and that has come back out of it.
