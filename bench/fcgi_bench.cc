@@ -6,8 +6,8 @@
 #include <benchmark/benchmark.h>
 
 #include "base/bytes.h"
-#include "fcgi/connection.h"
 #include "cgi/environment.h"
+#include "fcgi/connection.h"
 #include "fcgi/testing.h"
 
 namespace {

@@ -86,6 +86,8 @@ class Engine {
   [[nodiscard]] virtual bool is_head_started() const = 0;
   // All that the peer will send for the active request has been taken: closing the socket cannot reset it.
   [[nodiscard]] virtual bool is_input_finished() const = 0;
+  // The request has ended, and the peer has not finished sending it: whoever closes now cuts it short.
+  [[nodiscard]] virtual bool is_rest_expected() const = 0;
   // Forgets what is buffered: for a connection that is only read to its end before it is closed.
   virtual void discard_input() = 0;
 };

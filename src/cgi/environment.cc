@@ -54,6 +54,7 @@ enum class Known : std::uint8_t {
   Authorization,
   ContentLength,
   ContentType,
+  Identity,  // who the client is, where the web server knows it
   Host,
   HttpAuthorization,
   Https,
@@ -76,6 +77,7 @@ Known classify(std::string_view name) {
       if (name == "HTTPS") return Known::Https;
       break;
     case 9:
+      if (name == "AUTH_TYPE") return Known::Identity;
       if (name == "HTTP_HOST") return Known::Host;
       if (name == "PATH_INFO") return Known::PathInfo;
       break;
@@ -88,6 +90,7 @@ Known classify(std::string_view name) {
       if (name == "SERVER_NAME") return Known::ServerName;
       if (name == "SERVER_PORT") return Known::ServerPort;
       if (name == "REMOTE_ADDR") return Known::RemoteAddress;
+      if (name == "REMOTE_USER") return Known::Identity;
       break;
     case 12:
       if (name == "CONTENT_TYPE") return Known::ContentType;
@@ -353,9 +356,13 @@ void Environment::decide_paths(const Found& found) {
     const std::string_view joined = write(as_prefix(found.script_name), path_info_);
     if (is_below(joined, mount_)) path_info_ = joined.substr(mount_.size());
   }
-  if (options_.path_info == PathInfoMode::Auto && !has_mount && path_info_.empty() &&
+  // A slash at the end of SCRIPT_NAME belongs to the path then.
+  const bool is_whole_path =
+      path_info_.empty() ||
+      (path_info_ == "/" && found.script_name.ends_with('/') && found.path_info.empty());
+  if (options_.path_info == PathInfoMode::Auto && !has_mount && is_whole_path &&
       !script_name_.empty() && puts_path_into_script_name(found.server_software)) {
-    path_info_ = path.empty() ? script_name_ : path;
+    path_info_ = path.empty() ? found.script_name : path;
     script_name_ = {};
   }
   if (script_name_.empty() && path_info_.empty()) path_info_ = "/";
@@ -399,10 +406,13 @@ Result<void, EnvironmentError> Environment::build(std::span<const Parameter> sen
         found.authorization = value;
         continue;
       case Known::ContentLength:
+        // Caddy 2.6 sends -1 for a body whose length it does not know.
+        if (value == "-1") continue;
         found.content_length = value;
         if (value.empty()) continue;
         break;
       case Known::ContentType:
+      case Known::Identity:
         if (value.empty()) continue;
         break;
       case Known::Host:

@@ -184,8 +184,8 @@ TEST(Environment, MissingMethodIsABadRequest) {
 }
 
 TEST(Environment, ContentLengthThatIsNoNumberIsABadRequest) {
-  for (const char* value : {"x", "-1", "+1", " 1", "1 ", "1,1", "0x10", "18446744073709551616",
-                            "99999999999999999999999"}) {
+  for (const char* value :
+       {"x", "+1", " 1", "1 ", "1,1", "0x10", "18446744073709551616", "99999999999999999999999"}) {
     Environment environment;
     const auto built =
         environment.build(Sent{{"REQUEST_METHOD", "POST"}, {"CONTENT_LENGTH", value}});
@@ -308,6 +308,11 @@ TEST(Environment, Paths) {
        mounted("/app"),
        "/app",
        "/x"},
+      {"nginx's fastcgi_params, a slash at the end",
+       {{"SCRIPT_NAME", "/a/b/"}, {"REQUEST_URI", "/a/b/"}, {"SERVER_SOFTWARE", "nginx/1.22.1"}},
+       {},
+       "",
+       "/a/b/"},
       {"mod_fcgid ScriptAlias",
        {{"SERVER_SOFTWARE", "Apache/2.4"},
         {"SCRIPT_NAME", "/app"},
@@ -439,6 +444,22 @@ TEST(Environment, DotSegmentsAreResolved) {
       if (parameter.name == "PATH_INFO") path_info = parameter.value;
     }
     EXPECT_EQ(path_info, one.path_info) << one.uri;
+  }
+}
+
+TEST(Environment, WhatCaddySendsForNothingIsNothing) {
+  Environment environment;
+  const std::vector<Parameter> sent = {{"REQUEST_METHOD", "POST"},
+                                       {"REQUEST_URI", "/"},
+                                       {"CONTENT_LENGTH", "-1"},
+                                       {"REMOTE_USER", ""},
+                                       {"AUTH_TYPE", ""}};
+  ASSERT_TRUE(environment.build(sent));
+  EXPECT_FALSE(environment.content_length());
+  for (const Parameter& parameter : environment.parameters()) {
+    EXPECT_NE(parameter.name, "CONTENT_LENGTH");
+    EXPECT_NE(parameter.name, "REMOTE_USER");
+    EXPECT_NE(parameter.name, "AUTH_TYPE");
   }
 }
 

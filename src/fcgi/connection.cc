@@ -45,6 +45,7 @@ void Connection::reset() {
   peer_closed_ = false;
   content_left_ = padding_left_ = 0;
   aborted_ = false;
+  stdin_open_ = data_open_ = trailing_stdin_ = false;
   ignored_ = 0;
   output_.clear();
   output_begin_ = 0;
@@ -134,7 +135,13 @@ std::optional<Event> Connection::start_record(const Header& header) {
   if (header.is(RecordType::BeginRequest)) return begin_request(header);
   const bool is_ours =
       (phase_ == Phase::Parameters || phase_ == Phase::Active) && header.request_id == request_.id;
-  return is_ours ? record_of_request(header) : ignore_record(header);
+  if (is_ours) return record_of_request(header);
+  // The end of a body whose request has been answered already.
+  if (is_rest_expected() && header.request_id == request_.id && header.content_length == 0) {
+    if (header.type == static_cast<std::uint8_t>(RecordType::Stdin)) stdin_open_ = false;
+    if (header.type == static_cast<std::uint8_t>(RecordType::Data)) data_open_ = false;
+  }
+  return ignore_record(header);
 }
 
 void Connection::enter_record(const Header& header, Sink sink) {

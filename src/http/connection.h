@@ -94,6 +94,9 @@ class Connection final : public Engine {
   // Some bytes of a request have come, its head is not complete: the time limit for a head runs. The rest of an old request's
   // body that trickles in does not count.
   [[nodiscard]] bool is_head_started() const override;
+
+  [[nodiscard]] bool is_rest_expected() const override { return phase_ == Phase::Draining; }
+
   // All that the peer will send for the active request has been taken, and nothing else is here: closing the socket cannot reset
   // it.
   [[nodiscard]] bool is_input_finished() const override;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "base/text.h"
 
 namespace bladepsgi::worker {
 
@@ -38,17 +39,26 @@ void FcgiExchange::on_body_length(std::optional<std::uint64_t> length) {
 }
 
 void FcgiExchange::write_head(int status, std::span<const runtime::Header> headers) {
-  head_ = "Status: ";
-  append_status(head_, status);
-  head_ += ' ';
-  head_ += reason_phrase(status);
-  head_ += "\r\n";
+  const auto write_status = [&] {
+    head_ += "Status: ";
+    append_status(head_, status);
+    head_ += ' ';
+    head_ += reason_phrase(status);
+    head_ += "\r\n";
+  };
+  // To HAProxy a Location means 302, whatever Status has said before it; nobody minds a Status behind it.
+  const bool has_location = std::any_of(
+      headers.begin(), headers.end(),
+      [](const runtime::Header& header) { return equals_ignoring_case(header.name, "Location"); });
+  head_.clear();
+  if (!has_location) write_status();
   for (const runtime::Header& header : headers) {
     head_ += header.name;
     head_ += ": ";
     head_ += header.value;
     head_ += "\r\n";
   }
+  if (has_location) write_status();
   head_ += "\r\n";
 }
 

@@ -112,7 +112,7 @@ void HttpExchange::seal_head(bool is_last) {
   http::ResponseContext context;
   context.version_minor = request.version_minor;
   context.is_head_request = is_head_request();
-  context.keeps_connection = connection_.keeps_connection() && !will_close();
+  context.keeps_connection = connection_.keeps_connection() && !will_close() && !do_others_wait();
   context.date = date();
   if (is_last && wants_body_) context.known_length = queued_bytes();
   framing_ = response_head_.finish(head_, context);

@@ -26,6 +26,8 @@ namespace {
 constexpr std::size_t kMaxQueuedPieces = 1024;
 
 constexpr std::size_t kCopyBufferSize = std::size_t{32} * 1024;
+// For the end of a body whose request has been answered; it is usually on its way.
+constexpr std::chrono::milliseconds kRestPatience{1000};
 constexpr std::size_t kKeptHeadSize = 64 * 1024;
 constexpr std::size_t kMaxRequestIdSize = 128;
 
@@ -61,6 +63,7 @@ ProtocolExchange::ProtocolExchange(ExchangeOptions options, Engine& engine)
 
 void ProtocolExchange::attach(os::Fd socket, Transport transport) {
   engine_.reset();
+  unread_event_.reset();
   forget_request();
   io_.attach(std::move(socket), transport);
 }
@@ -145,7 +148,8 @@ ProtocolExchange::Progress ProtocolExchange::take_request(Patience patience) {
   io_.reset_counters();
   Deadline deadline{options_.head_timeout, {}};
   for (;;) {
-    switch (engine_.next()) {
+    const Event event = unread_event_ ? *std::exchange(unread_event_, {}) : engine_.next();
+    switch (event) {
       case Event::NeedMore:
         break;
       case Event::Request:
@@ -681,7 +685,11 @@ void ProtocolExchange::end_request() {
   const bool is_input_finished = engine_.is_input_finished();
   const bool keeps = engine_.keeps_connection() && !closes_;
   engine_.request_ended();
-  if (!keeps) end_connection(is_input_finished);
+  if (!keeps) {
+    end_connection(is_input_finished);
+  } else if (do_others_wait()) {
+    release_connection();  // now rather than later: the peer has not begun another request yet
+  }
 }
 
 void ProtocolExchange::end_connection(bool is_input_finished) {
@@ -703,8 +711,28 @@ void ProtocolExchange::abort() noexcept {
   io_.close();
 }
 
+void ProtocolExchange::await_rest() {
+  Deadline deadline{kRestPatience, {}};
+  while (engine_.is_rest_expected()) {
+    if (const Event event = engine_.next(); event != Event::NeedMore) {
+      unread_event_ = event;
+      return;
+    }
+    if (!engine_.is_rest_expected()) return;
+    switch (receive(&deadline, -1)) {
+      case Received::Some:
+      case Received::Interrupted:
+        continue;
+      default:
+        return;
+    }
+  }
+}
+
 void ProtocolExchange::release_connection() noexcept {
-  if (!ended_ || !io_.is_open() || engine_.has_buffered_input()) return;
+  if (!ended_ || !io_.is_open()) return;
+  await_rest();
+  if (unread_event_ || engine_.has_buffered_input()) return;
   if (receive(nullptr, -1) == Received::Some) return;
   // Refuses what would come from now on before a byte of it is taken, and looks once more for what slipped in before: see
   // docs/decisions/0004.

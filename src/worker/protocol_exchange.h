@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -55,6 +56,8 @@ struct ExchangeOptions {
   std::string spool_directory = "/tmp";
   cgi::EnvironmentOptions environment;
   std::uint64_t request_id_seed = 0;  // of this worker; made request ids begin with it
+  // Others wait for a worker, so a connection is not kept. Empty: never.
+  std::function<bool()> others_wait;
   // Readable: a wait for a connection on which nothing has come yet ends (take_request returns Idle). -1: none.
   int wake_descriptor = -1;
 };
@@ -219,6 +222,10 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
 
   [[nodiscard]] bool will_close() const { return closes_; }
 
+  [[nodiscard]] bool do_others_wait() const {
+    return options_.others_wait && options_.others_wait();
+  }
+
   std::string head_;          // empty once it is sent
   std::vector<Bytes> queue_;  // of the application, not copied
   bool committed_ = false;
@@ -255,6 +262,8 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
                    std::size_t* direct_size = nullptr);
   // What the engine says of the active request, remembered where it concerns all that follows.
   Event next_event();
+  // Reads what the peer still sends of a request that has ended, for a moment.
+  void await_rest();
   // The next bytes of the body off the connection; size 0 and error 0 at its end.
   runtime::BodyRead read_connection(WritableBytes into);
   // Takes the body in until it is stored, or larger than may be stored. Returns 0 or errno of the spool directory.
@@ -279,6 +288,7 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   cgi::Environment environment_;
   StoredBody stored_;
 
+  std::optional<Event> unread_event_;  // of a next request, met while the rest of one was read
   Trouble trouble_ = Trouble::None;
   std::string trouble_text_;
   std::string request_id_;

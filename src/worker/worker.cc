@@ -14,6 +14,7 @@
 #include <random>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/text.h"
 #include "os/clock.h"
@@ -123,7 +124,10 @@ class Worker {
  private:
   void make_exchanges() {
     const Options& options = inheritance_.options;
-    const ExchangeOptions common = exchange_options(inheritance_);
+    ExchangeOptions common = exchange_options(inheritance_);
+    common.others_wait = [this] {
+      return is_anybody_waiting();
+    };
     for (const Listening& listener : inheritance_.listeners) {
       if (listener.protocol == Protocol::FastCgi && !fcgi_) {
         fcgi_ = std::make_unique<FcgiExchange>(FcgiOptions{
@@ -138,6 +142,13 @@ class Worker {
         exchange_ = http_.get();
       }
     }
+  }
+
+  [[nodiscard]] bool is_anybody_waiting() {
+    waiting_.clear();
+    for (const Listening& listener : inheritance_.listeners)
+      waiting_.push_back({.fd = listener.fd, .events = POLLIN, .revents = 0});
+    return ::poll(waiting_.data(), waiting_.size(), 0) > 0;
   }
 
   [[nodiscard]] bool is_leaving() const { return is_leave_requested() || slot_.is_told_to_leave(); }
@@ -392,6 +403,7 @@ class Worker {
   ProtocolExchange* exchange_ = nullptr;
   os::Fd epoll_;
   os::Monotonic kept_since_{};  // end of its last request
+  std::vector<pollfd> waiting_;
   std::size_t first_listener_ = 0;
   bool pause_ = false;
   bool wants_no_more_ = false;  // the application asked for the end of this process

@@ -50,8 +50,8 @@ PERL
     log_like $server, qr/ready: 3 workers, each of which loaded the application, in up to [\d.]+ s/, 'the log says so';
     unlike $server->log, qr/WARNING.*(?:opened while it loaded)/, 'nothing is shared, so nothing is warned of';
     unlike $server->log, qr/ERROR|FATAL/, 'no error';
-    my $sockets = grep { (readlink($_) // '') =~ /^socket:/ } glob "/proc/$workers[0]/fd/*";
-    is $sockets, 1 + 2, 'a worker holds the listening socket and the two of the application';
+    my $sockets = sub { scalar grep { (readlink($_) // '') =~ /^socket:/ } glob "/proc/$workers[0]/fd/*" };
+    ok wait_for { $sockets->() == 1 + 2 }, 'a worker holds the listening socket and the two of the application' or diag $sockets->();
     is $server->stop, 'exit 0', 'stops';
 };
 
