@@ -1,0 +1,203 @@
+package BladePSGI::Test::FrontEnd;
+
+# A real web server in front of a FastCGI socket: a private configuration in a folder of its own, on a loopback port. What
+# all of them have in common is here; a subclass has
+#
+#   sub program_name { 'sample' }               # looked for in PATH and where daemons are
+#   sub configure { my ($self, %o) = @_; … }    # writes its files to $self->folder, for $self->port
+#   sub command { my ($self) = @_; … }          # that keeps it in the foreground
+#
+# and may have log_names (files in its folder), environment, is_port_taken (does the log say so?).
+#
+#   my $front = BladePSGI::Test::Sample->start(socket => $server->socket);
+#   is $front->get('/')->{content}, 'hello';
+#
+# It is a child in a process group of its own and is ended with it. When the test failed its log is shown.
+
+use strict;
+use warnings;
+
+use File::Path ();
+use File::Temp ();
+use HTTP::Tiny;
+use IO::Socket::INET;
+use POSIX ':sys_wait_h';
+use Test::More ();
+
+use BladePSGI::Test;
+
+my @started;
+my $owner = $$;
+
+# Options for BladePSGI so that the web server may connect: like everywhere it has no rights of its own (some refuse to be
+# root), and like everywhere the socket is given to its group.
+sub server_options { return as_root() ? ('--socket-group=www-data') : () }
+
+# start(socket => PATH, tls => 1, …): further options are the subclass's.
+sub start {
+    my ($class, %o) = @_;
+    my $self = bless { folder => File::Temp::tempdir($class->program_name . '-XXXXXX', TMPDIR => 1, CLEANUP => 0) }, $class;
+    chmod 0755, $self->{folder};
+    push @started, $self;
+    $self->make_certificate if $o{tls};
+    for my $try (1 .. 5) {
+        $self->{port} = free_port();
+        $self->{tls_port} = free_port() if $o{tls};
+        $self->configure(%o);
+        $self->launch;
+        my $up = wait_for {
+            if (waitpid($self->{pid}, WNOHANG)) { $self->{status} = $?; return 1 }
+            !grep { !IO::Socket::INET->new(PeerAddr => "127.0.0.1:$_") } grep { $_ } @$self{qw(port tls_port)};
+        };
+        return $self if $up && !defined $self->{status};
+        my $taken = defined delete $self->{status} && $self->is_port_taken;
+        $self->stop;
+        last unless $taken;    # by another test, between
+    }
+    die "$class does not start: " . $self->error_log;
+}
+
+sub is_port_taken { return $_[0]->error_log =~ /Address already in use/i }
+sub environment   { return {} }
+sub log_names     { return ('error.log') }
+
+sub program {
+    my ($self) = @_;
+    my $name = $self->program_name;
+    my ($program) = grep { -x } map { "$_/$name" } split(/:/, $ENV{PATH}), '/usr/sbin', '/usr/local/sbin';
+    return $program || die "$name is not installed";
+}
+
+# The text of a file under examples/, with placeholders exchanged. All of them must be there, or it would be another file
+# that is tested than the one handed out.
+sub example {
+    my ($self, $name, %exchange) = @_;
+    my $text = read_text(BladePSGI::Test::project_root() . "/examples/$name") || die "no example $name";
+    for my $placeholder (keys %exchange) {
+        $text =~ s/\Q$placeholder\E/$exchange{$placeholder}/g or die "examples/$name: there is no $placeholder";
+    }
+    return $text;
+}
+
+# For HTTPS: certificate and key in PEM, both in one file as HAProxy wants it, or apart.
+sub make_certificate {
+    my ($self) = @_;
+    my $run = run_to_end([ qw(openssl req -x509 -nodes -days 2 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1),
+        '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1',
+        '-keyout', "$self->{folder}/key.pem", '-out', "$self->{folder}/certificate.pem" ]);
+    die "openssl: $run->{err}" unless $run->{exit} eq 'exit 0';
+    write_text("$self->{folder}/both.pem", join '', map { read_text("$self->{folder}/$_.pem") } qw(certificate key));
+    return;
+}
+
+sub launch {
+    my ($self) = @_;
+    my @command = $self->command;
+    my $pid = fork;
+    die "fork: $!" unless defined $pid;
+    if (!$pid) {
+        setpgrp 0, 0;
+        BladePSGI::Test::die_with_the_test();
+        chdir $self->{folder} or POSIX::_exit(126);
+        open STDIN, '<', '/dev/null';
+        open STDOUT, '>>', "$self->{folder}/out";
+        open STDERR, '>>', "$self->{folder}/error.log";
+        local %ENV = (%ENV, %{ $self->environment });
+        { no warnings 'exec'; exec { $command[0] } @command; }
+        POSIX::_exit(127);
+    }
+    setpgrp $pid, $pid;    # also here: whoever is first
+    $self->{pid} = $pid;
+    return;
+}
+
+sub port     { return $_[0]{port} }
+sub tls_port { return $_[0]{tls_port} }
+sub pid      { return $_[0]{pid} }
+sub folder   { return $_[0]{folder} }
+sub url      { my ($self, $path) = @_; return "http://127.0.0.1:$self->{port}" . ($path // '/') }
+sub tls_url  { my ($self, $path) = @_; return "https://127.0.0.1:$self->{tls_port}" . ($path // '/') }
+
+sub error_log { my ($self) = @_; return join '', map { read_text("$self->{folder}/$_") } $self->log_names }
+
+sub http { my ($self, %o) = @_; return HTTP::Tiny->new(timeout => 30 * $BladePSGI::Test::PATIENCE, keep_alive => 0, %o) }
+sub get  { my ($self, $path, @rest) = @_; return $self->http->get($self->url($path), @rest) }
+sub post {
+    my ($self, $path, $content, %headers) = @_;
+    return $self->http->post($self->url($path), { content => $content, headers => \%headers });
+}
+
+# A raw connection that can be read bit by bit: see BladePSGI::Test::FrontEnd::Connection.
+sub connect {
+    my ($self) = @_;
+    my $socket = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$self->{port}") or die "no connection to the web server: $!";
+    return bless { socket => $socket, in => '' }, 'BladePSGI::Test::FrontEnd::Connection';
+}
+
+# curl with these arguments; the path last, or a whole URL. As run_to_end.
+sub curl {
+    my ($self, @arguments) = @_;
+    my $path = pop @arguments;
+    return run_to_end([ 'curl', '-sS', '--max-time', 120 * $BladePSGI::Test::PATIENCE, @arguments,
+        $path =~ m{\Ahttps?:} ? $path : $self->url($path) ], seconds => 130);
+}
+
+sub stop {
+    my ($self) = @_;
+    my $pid = delete $self->{pid} or return;
+    if (kill TERM => $pid) {
+        wait_for { waitpid($pid, WNOHANG) } 5 or do {
+            kill KILL => $pid;
+            waitpid $pid, 0;
+        };
+    }
+    # What it started itself; the group is there as long as one of them is.
+    if (!wait_for { !kill 0 => -$pid } 5) {
+        Test::More->builder->ok(0, ref($self) . ' takes its own processes with it');
+        kill KILL => -$pid;
+    }
+    return;
+}
+
+END {
+    if ($$ == $owner) {
+        my $status = $?;
+        $_->stop for @started;
+        my $passing = Test::More->builder->is_passing && !$status;
+        for my $front (@started) {
+            Test::More::diag('---- ' . ref($front) . " ----\n" . substr $front->error_log, -4000) unless $passing;
+            File::Path::remove_tree($front->{folder}) unless $ENV{BLADEPSGI_TEST_KEEP};
+        }
+        $? = $status;
+    }
+}
+
+package BladePSGI::Test::FrontEnd::Connection;
+
+use strict;
+use warnings;
+
+use Time::HiRes ();
+
+sub send { my ($self, $bytes) = @_; $self->{socket}->syswrite($bytes); return $self }
+
+# Reads until the pattern matches what came so far, or the end, or the time limit; returns all that came.
+sub read_until {
+    my ($self, $pattern, $seconds) = @_;
+    my $deadline = Time::HiRes::time() + ($seconds || 20) * $BladePSGI::Test::PATIENCE;
+    while ($self->{in} !~ $pattern) {
+        my $left = $deadline - Time::HiRes::time();
+        last if $left <= 0;
+        my $in = '';
+        vec($in, fileno $self->{socket}, 1) = 1;
+        next unless select $in, undef, undef, $left;
+        my $n = sysread $self->{socket}, $self->{in}, 65536, length $self->{in};
+        if (!$n) { $self->{eof} = 1; last }
+    }
+    return $self->{in};
+}
+
+sub is_eof { return !!$_[0]{eof} }
+sub close { close $_[0]{socket}; return }
+
+1;
