@@ -20,7 +20,8 @@ sub upload {
 
 my %page = (
     '/redirect'     => sub { [302, ['Location' => $_[0]{SCRIPT_NAME} . '/length?from=redirect'], []] },
-    '/redirect-303' => sub { [303, ['Location' => 'http://elsewhere.example/x%2Fy?z', @text], ['See there']] },
+    '/location-303' => sub { [303, ['Location' => 'http://elsewhere.example/x%2Fy?z', @text], ['See there']] },
+    '/location-201' => sub { [201, ['Location' => 'http://elsewhere.example/x%2Fy?z', @text], ['made it']] },
     '/304'          => sub { [304, ['ETag' => '"x"'], []] },
     '/204'          => sub { [204, ['X-Seen' => 'yes'], []] },
     '/404'          => sub { [404, [@text], ['not here']] },

@@ -20,7 +20,7 @@ use Test::More;
 
 use BladePSGI::Test;
 
-our @EXPORT = qw(site_server check_site check_environment check_responses check_bodies check_streaming check_broken check_in_step);
+our @EXPORT = qw(site_server check_site check_in_step environment_in);
 
 my $json = JSON::PP->new->latin1;
 my $megabytes = 20;
@@ -37,6 +37,7 @@ sub site_server {
 # chunked      CONTENT_LENGTH of an upload of 20 MB in chunks: "none", "known", or the HTTP status that refuses it
 # clients      how many ask at the same time, 6
 # broken       { page => reason }: responses that break off and look whole to the browser
+# todo         { trailing_slash => …, status_with_location => …, many_at_once => … }: what BladePSGI itself has to mend for it
 sub check_site {
     my ($front, $server, %o) = @_;
     $o{prefix} //= '';
@@ -82,6 +83,7 @@ sub check_environment {
     for my $case ([ '/', '/' ], [ '//', '//' ], [ '/x/', '/x/' ], [ '/%E4%F6%25', "/\xe4\xf6%" ], [ '/x%3Fy', '/x?y' ], [ '/a+b', '/a+b' ], [ '/a;b=c', '/a;b=c' ]) {
         my ($path, $decoded) = @$case;
         $env = $get->($path);
+        local $TODO = $path =~ m{./\z} ? $o{todo}{trailing_slash} : undef;
         is_deeply [ @$env{qw(SCRIPT_NAME PATH_INFO REQUEST_URI QUERY_STRING)} ], [ $prefix, $decoded, $prefix . $path, '' ], "the path $path";
     }
     if (length $prefix) {
@@ -128,8 +130,12 @@ sub check_responses {
     is $answer->{status}, 302, 'a redirect goes to the browser';
     is $answer->{headers}{location}, "$prefix/length?from=redirect", 'as it is';
     is $front->get("$prefix/redirect")->{content}, '12345', 'and leads on';
-    $answer = $get->('/redirect-303');
-    is_deeply [ $answer->{status}, $answer->{headers}{location}, $answer->{content} ], [ 303, 'http://elsewhere.example/x%2Fy?z', 'See there' ], 'one to elsewhere';
+    for my $case ([ 201, 'made it' ], [ 303, 'See there' ]) {
+        my ($status, $content) = @$case;
+        local $TODO = $o{todo}{status_with_location};
+        $answer = $get->("/location-$status");
+        is_deeply [ $answer->{status}, $answer->{headers}{location}, $answer->{content} ], [ $status, 'http://elsewhere.example/x%2Fy?z', $content ], "status $status with a Location";
+    }
 
     $answer = $get->('/204');
     is_deeply [ $answer->{status}, $answer->{content} // '', $answer->{headers}{'x-seen'} ], [ 204, '', 'yes' ], 'status 204';
@@ -186,7 +192,8 @@ sub check_bodies {
     my $chunked = $o{chunked} || 'none';
     $run = $front->curl('-X', 'POST', '-T', $path, '-H', 'Expect:', '-H', 'Transfer-Encoding: chunked', '-w', "\n%{http_code}", "$prefix/upload");
     if ($chunked =~ /\A\d+\z/) {
-        like $run->{out}, qr/\n$chunked\z/, "the same in chunks: refused with $chunked";
+        # Without a response when it closed while the body was still being sent.
+        like $run->{out}, qr/\n(?:$chunked|000)\z/, "the same in chunks: refused with $chunked";
     }
     else {
         is $run->{out}, join(' ', $size, $digest, $chunked eq 'known' ? $size : 'none', "end\n200"), "the same in chunks, CONTENT_LENGTH $chunked" or diag($run->{err});
@@ -263,6 +270,7 @@ sub check_in_step {
         waitpid $pid, 0;
         $report .= "a client ended by $?\n" if $?;
     }
+    local $TODO = $o{todo}{many_at_once};
     is $report, '', "$clients clients with $requests requests each";
     return;
 }
