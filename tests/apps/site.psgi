@@ -44,11 +44,12 @@ sub {
     my ($env) = @_;
     my $path = $env->{PATH_INFO};
     return $page{$path}->($env) if $page{$path};
-    if (my ($gate) = $path =~ m{\A/stream/(\w+)\z}) {
+    if (my ($gate) = $path =~ m{\A/(?:stream|half-gated)/(\w+)\z}) {
         return sub {
             my $writer = $_[0]->([200, [@text]]);
-            $writer->write("first\n");
+            $writer->write($path =~ /half/ ? "half of it\n" : "first\n");
             gate($gate);
+            die "in the middle\n" if $path =~ /half/;
             $writer->write("second\n");
             $writer->close;
         };
