@@ -49,9 +49,12 @@ sub site_folder {
 # prefix       where the application is mounted, "" for the root
 # cookies      what becomes of two Cookie lines, "a=1; b=2"
 # chunked      CONTENT_LENGTH of an upload of 20 MB in chunks: "none", "known", or the HTTP status that refuses it
+# slash        the HTTP status by which the prefix without a slash is redirected to the one with it
+# bodiless     methods whose body the web server drops
 # latin1       the HTTP status that refuses a path that is not UTF-8
-# unseen       { page => reason }: responses that break off and may look whole to the browser
-# todo         { trailing_slash => …, status_with_location => …, many_at_once => … }: what BladePSGI itself has to mend for it
+# unseen       { page => reason }: responses that break off and may look whole to the browser; gated: even when half of one
+#              has arrived before
+# todo         { trailing_slash => …, status_with_location => …, many_at_once => …, chunked => … }: what BladePSGI itself has to mend for it
 sub check_site {
     my ($front, $server, %o) = @_;
     $o{prefix} //= '';
@@ -94,7 +97,8 @@ sub check_environment {
     is $env->{HTTP_HOST}, '127.0.0.1:' . $front->port, 'HTTP_HOST';
     is $env->{'psgi.url_scheme'}, 'http', 'the scheme';
     is $env->{CONTENT_LENGTH} // 0, 0, 'no body';
-    ok !exists $env->{$_}, "no $_" for qw(CONTENT_TYPE HTTP_CONTENT_LENGTH HTTP_CONTENT_TYPE HTTP_PROXY HTTP_AUTHORIZATION REMOTE_USER);
+    ok !exists $env->{$_}, "no $_" for qw(CONTENT_TYPE HTTP_CONTENT_LENGTH HTTP_CONTENT_TYPE HTTP_PROXY HTTP_AUTHORIZATION);
+    is $env->{REMOTE_USER} // '', '', 'no REMOTE_USER';
     unlike $env->{HTTPS} // '', qr/\A(?:on|1)\z/i, 'no HTTPS';
 
     for my $case ([ '/', '/' ], [ '//', '//' ], [ '/x/', '/x/' ], [ '/%E4%F6%25', "/\xe4\xf6%" ], [ '/%C3%A4', "/\xc3\xa4" ], [ '/x%3Fy', '/x?y' ], [ '/a+b', '/a+b' ], [ '/a;b=c', '/a;b=c' ]) {
@@ -108,8 +112,12 @@ sub check_environment {
         is_deeply [ @$env{qw(SCRIPT_NAME PATH_INFO REQUEST_URI QUERY_STRING)} ], [ $prefix, $decoded, $prefix . $path, '' ], "the path $path";
     }
     if (length $prefix) {
-        $env = $get->('');
-        is_deeply [ @$env{qw(SCRIPT_NAME PATH_INFO REQUEST_URI)} ], [ $prefix, '', $prefix ], 'the prefix without a slash';
+        if ($o{slash}) {
+            my $answer = $front->http(max_redirect => 0)->get($front->url("$prefix?x=1"));
+            is_deeply [ $answer->{status}, $answer->{headers}{location} ], [ $o{slash}, $front->url("$prefix/?x=1") ], 'the prefix without a slash is redirected';
+        }
+        $env = $get->('') if !$o{slash};
+        is_deeply [ @$env{qw(SCRIPT_NAME PATH_INFO REQUEST_URI)} ], [ $prefix, '', $prefix ], 'the prefix without a slash' if !$o{slash};
         $env = $get->("$prefix/x");
         is_deeply [ @$env{qw(SCRIPT_NAME PATH_INFO)} ], [ $prefix, "$prefix/x" ], 'the prefix twice';
         unlike $http->get($front->url("${prefix}lication"))->{content} // '', qr/"SCRIPT_NAME"/, 'what only begins with it is not ours';
@@ -127,6 +135,10 @@ sub check_environment {
     for my $method (qw(POST PUT PATCH DELETE OPTIONS)) {
         my $answer = $http->request($method, $front->url("$prefix/m"), { content => 'body', headers => { 'Content-Type' => 'text/x; y=z' } });
         $env = environment_in($answer);
+        if (grep { $_ eq $method } @{ $o{bodiless} || [] }) {
+            is_deeply [ @$env{qw(REQUEST_METHOD CONTENT_LENGTH)} ], [ $method, 0 ], "$method: its body is dropped";
+            next;
+        }
         is_deeply [ @$env{qw(REQUEST_METHOD CONTENT_LENGTH CONTENT_TYPE body_digest)} ], [ $method, 4, 'text/x; y=z', Digest::MD5::md5_hex('body') ], "$method with a body";
     }
 
@@ -162,6 +174,7 @@ sub check_responses {
     is_deeply [ $answer->{status}, $answer->{content} // '', $answer->{headers}{'x-seen'} ], [ 204, '', 'yes' ], 'status 204';
     $answer = $get->('/304');
     is_deeply [ $answer->{status}, $answer->{content} // '', $answer->{headers}{etag} ], [ 304, '', '"x"' ], 'status 304';
+    ok !exists $answer->{headers}{status}, 'no header Status';
     for my $case ([ 404, 'not here' ], [ 418, 'short and stout' ], [ 500, 'on purpose' ]) {
         $answer = $get->("/$case->[0]");
         is_deeply [ @$answer{qw(status content)} ], $case, "status $case->[0], the page is the application's";
@@ -212,6 +225,7 @@ sub check_bodies {
 
     my $chunked = $o{chunked} || 'none';
     $run = $front->curl('-X', 'POST', '-T', $path, '-H', 'Expect:', '-H', 'Transfer-Encoding: chunked', '-w', "\n%{http_code}", "$prefix/upload");
+    local $TODO = $o{todo}{chunked};
     if ($chunked =~ /\A\d+\z/) {
         # Without a response when it closed while the body was still being sent.
         like $run->{out}, qr/\n(?:$chunked|000)\z/, "the same in chunks: refused with $chunked";
@@ -219,6 +233,7 @@ sub check_bodies {
     else {
         is $run->{out}, join(' ', $size, $digest, $chunked eq 'known' ? $size : 'none', "end\n200"), "the same in chunks, CONTENT_LENGTH $chunked" or diag($run->{err});
     }
+    $TODO = undef;
     is $front->post("$prefix/upload", '', 'Content-Type' => 'text/plain')->{content}, '0 d41d8cd98f00b204e9800998ecf8427e 0 end', 'an empty one';
     is $front->post("$prefix/length", 'x' x 500_000)->{content}, '12345', 'one that the application does not read: its response arrives';
     is $front->get("$prefix/length")->{content}, '12345', 'and the next one';
@@ -251,6 +266,7 @@ sub check_broken {
         }
         is $front->get("$o{prefix}/length")->{content}, '12345', 'the next one is whole';
     }
+    return if $o{unseen}{gated};
     my $gate = 'broken' . ++$server->{streams};
     my $c = $front->connect;
     $c->send("GET $o{prefix}/half-gated/$gate HTTP/1.1\r\nHost: 127.0.0.1:@{[ $front->port ]}\r\nConnection: close\r\n\r\n");
