@@ -28,7 +28,6 @@ for my $example (qw(bladepsgi.Caddyfile bladepsgi-prefix.Caddyfile)) {
             bodiless => ['OPTIONS'],
             # Only those without Content-Length, which is checked.
             unseen  => { map { $_ => $unseen } qw(half half-large gated) },
-            todo    => { chunked => 'Caddy 2.6 sends CONTENT_LENGTH=-1 for an unknown length, which is refused with 400' },
         );
     };
     $caddy->stop;
