@@ -31,7 +31,11 @@ enum class PathInfo : std::uint8_t { Auto, Plack, Server };
 // The fields in which a trusted front end says for whom it speaks.
 enum class Forwarded : std::uint8_t { XForwarded, Forwarded, Both };
 
-enum class Protocol : std::uint8_t { FastCgi, Http };
+enum class Protocol : std::uint8_t {
+  FastCgi,
+  Http,
+  Health,  // HTTP, for /healthz alone
+};
 
 struct Listen {
   Address address;

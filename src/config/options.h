@@ -211,6 +211,10 @@ inline constexpr std::array kOptions{
     Option{"backlog", "", "NUMBER", "1024", "", Section::Socket, Number{&Config::backlog, 1, 65535},
            "Connections that may wait for a worker. The kernel cuts it to net.core.somaxconn."},
     Option{
+        "health", "", "ADDRESS", "", "nowhere", Section::Socket, ListenAddress{Protocol::Health},
+        "Answer HTTP requests for /healthz there, without a worker: status 200 while a worker is "
+        "ready, else 503. Addresses as for --listen."},
+    Option{
         "trust-proxy", "", "LIST", "", "nobody", Section::Socket, Text{&Config::trust_proxy},
         "Front ends whose word is taken for who an HTTP client is: addresses and networks between "
         "commas, unix for peers on UNIX sockets, * for everybody."},

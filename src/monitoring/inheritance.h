@@ -5,6 +5,8 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
+#include <vector>
 
 #include "os/fd.h"
 #include "os/log.h"
@@ -22,7 +24,10 @@ struct Options {
 };
 
 struct Inheritance {
-  os::Fd listener;  // the statistics socket, non-blocking; its path is the overseer's
+  // Non-blocking; their paths are the overseer's. Either may be missing.
+  os::Fd statistics;
+  std::vector<os::Fd> health;             // HTTP
+  std::uint32_t workers = 0;              // as configured
   const shm::Mapping* mapping = nullptr;  // inherited memory
   os::LogChannel log{-1};  // its pipe belongs to the overseer's hand-over, not to this object
   pid_t parent = 0;

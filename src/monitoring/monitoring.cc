@@ -4,9 +4,12 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <list>
 #include <string>
+#include <string_view>
 #include <utility>
 
+#include "monitoring/health.h"
 #include "monitoring/server.h"
 #include "monitoring/statistics.h"
 #include "os/event_loop.h"
@@ -33,10 +36,23 @@ int run(Inheritance inheritance) {
     }
   });
   {
-    const Server server(
-        loop, std::move(inheritance.listener), inheritance.options,
-        [&] { return format(collect(scoreboard, objects)); },
-        [&](const std::string& text) { log.text(Severity::Warning, text); });
+    const auto warn = [&](const std::string& text) {
+      log.text(Severity::Warning, text);
+    };
+    std::list<Server> servers;
+    if (inheritance.statistics.is_open()) {
+      servers.emplace_back(
+          loop, std::move(inheritance.statistics), inheritance.options, "statistics socket",
+          [&](std::string_view) { return format(collect(scoreboard, objects)); }, warn);
+    }
+    for (os::Fd& listener : inheritance.health) {
+      servers.emplace_back(
+          loop, std::move(listener), inheritance.options, "health socket",
+          [&](std::string_view received) {
+            return answer_http(received, look_at_health(scoreboard, inheritance.workers));
+          },
+          warn);
+    }
     log.ready(::getpid());
     while (!stopping)
       loop.run_once();

@@ -42,10 +42,11 @@ class MonitoringTest : public ::testing::Test {
     process_ = ::fork();
     if (process_ == 0) {
       os::die_with_parent(test);
-      ::_exit(run({.listener = std::move(listener_),
-                   .mapping = &mapping_,
-                   .parent = parent,
-                   .options = {}}));
+      Inheritance inheritance;
+      inheritance.statistics = std::move(listener_);
+      inheritance.mapping = &mapping_;
+      inheritance.parent = parent;
+      ::_exit(run(std::move(inheritance)));
     }
     ::sigprocmask(SIG_SETMASK, &before, nullptr);
     listener_.reset();

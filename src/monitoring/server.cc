@@ -16,6 +16,7 @@ namespace {
 
 constexpr int kAcceptsPerTurn =
     16;  // so that a flood of clients does not keep the loop from the others
+constexpr std::size_t kMostReceived = std::size_t{16} << 10;  // of a request
 constexpr std::size_t kMostInput = std::size_t{1} << 20;  // from a client that has nothing to say
 
 }  // namespace
@@ -23,11 +24,13 @@ constexpr std::size_t kMostInput = std::size_t{1} << 20;  // from a client that 
 Server::Server(os::EventLoop& loop,
                os::Fd listener,
                const Options& options,
-               std::function<std::string()> answer,
+               std::string name,
+               Answer answer,
                std::function<void(const std::string&)> warn)
     : loop_(loop),
       listener_(std::move(listener)),
       options_(options),
+      name_(std::move(name)),
       answer_(std::move(answer)),
       warn_(std::move(warn)) {
   listen();
@@ -64,7 +67,7 @@ void Server::accept_clients() {
       case ENOMEM:
         return pause_accepting(errno);
       default:
-        throw os::SystemError(errno, "accept a client of the statistics socket");
+        throw os::SystemError(errno, "accept a client of the", name_);
     }
   }
 }
@@ -72,8 +75,8 @@ void Server::accept_clients() {
 void Server::pause_accepting(int error) {
   // The connection that cannot be taken stays in the queue and would wake us again at once.
   if (!std::exchange(warned_, true)) {
-    warn_(os::describe_failure(error, "accept a client of the statistics socket") +
-          "; trying again every " + std::to_string(options_.accept_pause.count()) + " ms");
+    warn_(os::describe_failure(error, "accept a client of the " + name_) + "; trying again every " +
+          std::to_string(options_.accept_pause.count()) + " ms");
   }
   loop_.remove(listener_.get());
   pause_ = loop_.call_at(os::monotonic_now() + options_.accept_pause, [this] { listen(); });
@@ -82,8 +85,7 @@ void Server::pause_accepting(int error) {
 void Server::greet(os::Fd socket) {
   const Position client = clients_.emplace(clients_.end());
   client->socket = std::move(socket);
-  client->text = answer_();
-  unsent_ += client->text.size();
+  try_answer(*client);
   client->limit =
       loop_.call_at(os::monotonic_now() + options_.client_limit, [this, client] { drop(client); });
   proceed(client, EPOLLOUT);
@@ -96,7 +98,7 @@ void Server::greet(os::Fd socket) {
 void Server::proceed(Position client, std::uint32_t events) {
   if ((events & (EPOLLERR | EPOLLHUP)) != 0) return drop(client);
   if ((events & EPOLLOUT) != 0 && !send(*client)) return drop(client);
-  if ((events & EPOLLIN) != 0 && !discard_input(*client)) return drop(client);
+  if ((events & EPOLLIN) != 0 && !receive(*client)) return drop(client);
   if (client->input_ended && client->sent == client->text.size()) return drop(client);
   watch(client);
 }
@@ -112,7 +114,17 @@ void Server::watch(Position client) {
             [this, client](std::uint32_t events) { proceed(client, events); });
 }
 
+void Server::try_answer(Client& client) {
+  auto text = answer_(client.received);
+  if (!text) return;
+  client.is_answered = true;
+  client.received = {};
+  client.text = std::move(*text);
+  unsent_ += client.text.size();
+}
+
 bool Server::send(Client& client) {
+  if (!client.is_answered) return true;
   while (client.sent < client.text.size()) {
     const ssize_t count = ::send(client.socket.get(), client.text.data() + client.sent,
                                  client.text.size() - client.sent, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -125,12 +137,19 @@ bool Server::send(Client& client) {
   return true;
 }
 
-bool Server::discard_input(Client& client) {
+bool Server::receive(Client& client) {
   std::array<char, 4096> bytes{};
   const ssize_t count = ::recv(client.socket.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
   if (count < 0) return errno == EAGAIN || errno == EINTR;
   if (count == 0) client.input_ended = true;
-  client.discarded += static_cast<std::size_t>(count);
+  const auto size = static_cast<std::size_t>(count);
+  if (!client.is_answered) {
+    client.received.append(bytes.data(), size);
+    try_answer(client);
+    if (client.is_answered) return send(client);
+    return !client.input_ended && client.received.size() <= kMostReceived;
+  }
+  client.discarded += size;
   return client.discarded <= kMostInput;
 }
 

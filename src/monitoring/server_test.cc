@@ -39,7 +39,8 @@ class ServerTest : public ::testing::Test {
 
   void serve(const Options& options = {}) {
     server_.emplace(
-        loop_, std::move(listener_), options, [this] { return text_; },
+        loop_, std::move(listener_), options, "statistics socket",
+        [this](std::string_view) { return text_; },
         [this](const std::string& line) { warnings_.push_back(line); });
   }
 
@@ -245,6 +246,44 @@ TEST_F(ServerTest, PausesWithoutDescriptorsAndGoesOn) {
             "trying again every 20 ms");
   run_until([&] { return server_->clients() == 1; });
   EXPECT_EQ(read(client), "the answer\n");
+}
+
+TEST_F(ServerTest, AnswersWhenEnoughHasCome) {
+  server_.emplace(
+      loop_, std::move(listener_), Options{}, "health socket",
+      [](std::string_view received) -> std::optional<std::string> {
+        if (!received.ends_with('!')) return std::nullopt;
+        return "you said " + std::string(received);
+      },
+      [this](const std::string& line) { warnings_.push_back(line); });
+  const os::Fd client = connect();
+  settle();
+  ASSERT_EQ(::send(client.get(), "hel", 3, MSG_NOSIGNAL), 3);
+  settle();
+  std::array<char, 64> bytes{};
+  EXPECT_EQ(::recv(client.get(), bytes.data(), bytes.size(), MSG_DONTWAIT), -1) << "not yet";
+  ASSERT_EQ(::send(client.get(), "lo!", 3, MSG_NOSIGNAL), 3);
+  settle();
+  const ssize_t size = ::recv(client.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+  ASSERT_GT(size, 0);
+  EXPECT_EQ(std::string_view(bytes.data(), static_cast<std::size_t>(size)), "you said hello!");
+  EXPECT_EQ(::recv(client.get(), bytes.data(), bytes.size(), MSG_DONTWAIT), 0) << "the end";
+}
+
+TEST_F(ServerTest, WhoNeverSaysEnoughIsDropped) {
+  server_.emplace(
+      loop_, std::move(listener_), Options{}, "health socket",
+      [](std::string_view) { return std::nullopt; },
+      [this](const std::string& line) { warnings_.push_back(line); });
+  const os::Fd client = connect();
+  settle();
+  const std::string much(20'000, 'x');
+  for (int i = 0; i < 4 && server_->clients() > 0; ++i) {
+    static_cast<void>(::send(client.get(), much.data(), much.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
+    settle();
+    settle();
+  }
+  EXPECT_EQ(server_->clients(), 0U);
 }
 
 }  // namespace

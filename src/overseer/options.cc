@@ -88,10 +88,11 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
                                                               : supervise::CrashAction::Restart;
   PoolOptions& pool = options.pool;
   for (const config::Listen& one : config.listen) {
-    pool.listen.push_back({.address = one.address,
-                           .protocol = one.protocol == config::Protocol::Http
-                                           ? worker::Protocol::Http
-                                           : worker::Protocol::FastCgi});
+    auto& wanted = one.protocol == config::Protocol::Health ? pool.health : pool.listen;
+    wanted.push_back({.address = one.address,
+                      .protocol = one.protocol == config::Protocol::FastCgi
+                                      ? worker::Protocol::FastCgi
+                                      : worker::Protocol::Http});
   }
   pool.statistics_path = config.stats_socket_path;
   pool.access.mode = config.socket_mode;

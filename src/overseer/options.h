@@ -18,8 +18,9 @@ namespace bladepsgi::overseer {
 // One application with its listeners and processes.
 struct PoolOptions {
   std::vector<ListenOptions> listen;
-  std::string statistics_path;  // empty: no statistics socket
-  os::SocketAccess access;      // of all that have a path
+  std::vector<ListenOptions> health;  // HTTP, answered by monitoring
+  std::string statistics_path;        // empty: no statistics socket
+  os::SocketAccess access;            // of all that have a path
   int backlog = 0;
   std::uint32_t workers = 1;
   std::uint64_t shared_memory = 0;  // bytes of address space for semaphores and atomics

@@ -82,12 +82,14 @@ Result<void> Pool::start() {
     if (!statistics) return fail(statistics.error());
     statistics_ = std::move(*statistics);
   }
+  if (auto opened = health_.open(options_.health, options_.backlog, options_.access); !opened)
+    return opened;
   mapping_ =
       shm::Mapping::create({.numbers = options_.workers, .object_bytes = options_.shared_memory});
   board_.emplace(*mapping_);
   objects_.emplace(*mapping_);
   // Small and long-lived ones first: what is forked later has more memory to share and less to leave behind.
-  if (statistics_) {
+  if (has_monitoring()) {
     if (auto started = start_monitoring(); !started) return started;
   }
   return start_zygote();
@@ -119,12 +121,22 @@ Result<void> Pool::start_monitoring() {
     if (opened.ends.output.is_open()) ::dup2(opened.ends.output.get(), STDOUT_FILENO);
     if (opened.ends.error.is_open()) ::dup2(opened.ends.error.get(), STDERR_FILENO);
     const int channel = opened.ends.channel.get();
-    os::close_all_except({statistics_->fd(), mapping_->descriptor(), channel});
-    return monitoring::run({.listener = os::Fd(statistics_->fd()),
-                            .mapping = &*mapping_,
-                            .log = os::LogChannel(channel),
-                            .parent = overseer,
-                            .options = {}});
+    monitoring::Inheritance inheritance;
+    std::vector<int> keep{mapping_->descriptor(), channel};
+    if (statistics_) {
+      inheritance.statistics = os::Fd(statistics_->fd());
+      keep.push_back(statistics_->fd());
+    }
+    for (const worker::Listening& listening : health_.listening()) {
+      inheritance.health.emplace_back(listening.fd);
+      keep.push_back(listening.fd);
+    }
+    os::close_all_except(keep);
+    inheritance.workers = options_.workers;
+    inheritance.mapping = &*mapping_;
+    inheritance.log = os::LogChannel(channel);
+    inheritance.parent = overseer;
+    return monitoring::run(std::move(inheritance));
   });
   if (!pid) {
     environment_.log->finish(opened.source);
@@ -541,6 +553,7 @@ void Pool::publish() {
   if (is_stopping_ || listeners_.is_published()) return;
   auto published = listeners_.publish();
   if (published && statistics_) published = statistics_->publish();
+  if (published) published = health_.publish();
   if (!published) {
     environment_.log->log(Severity::Fatal, published.error().message);
     fail_start(to_int(config::ExitCode::Failure));
@@ -899,6 +912,7 @@ void Pool::close_sockets() {
 
 void Pool::remove_sockets() {
   listeners_.remove();
+  health_.remove();
   if (statistics_) statistics_->remove();
 }
 

@@ -142,6 +142,10 @@ class Pool {
 
   [[nodiscard]] bool is_preloading() const { return options_.zygote.preload; }
 
+  [[nodiscard]] bool has_monitoring() const {
+    return statistics_ != nullptr || !health_.listening().empty();
+  }
+
   os::EventLoop::TimerId limit_loading(std::string who, std::function<void()> kill);
   [[nodiscard]] bool has_successor(const Process& process) const;
   void give_back(const Process& process);
@@ -160,7 +164,9 @@ class Pool {
   std::mt19937 random_{std::random_device{}()};
 
   ListenerSet listeners_;
-  std::unique_ptr<os::UnixListener> statistics_;  // none: no monitoring process
+  // Without any of these there is no monitoring process.
+  std::unique_ptr<os::UnixListener> statistics_;
+  ListenerSet health_;
   std::optional<shm::Mapping> mapping_;
   std::optional<shm::Scoreboard> board_;
   std::optional<shm::Objects> objects_;

@@ -1,0 +1,27 @@
+// Health: the answer to an HTTP request for /healthz, which asks no worker.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "shm/scoreboard.h"
+
+namespace bladepsgi::monitoring {
+
+struct Health {
+  std::uint32_t ready = 0;   // workers that serve or wait for a request
+  std::uint32_t wanted = 0;  // as configured
+
+  [[nodiscard]] bool is_healthy() const { return ready > 0; }
+};
+
+[[nodiscard]] Health look_at_health(const shm::Scoreboard& scoreboard, std::uint32_t workers);
+
+// `received` is what has come on the connection so far. Empty: the head of a request is not complete yet. Else a whole response,
+// behind which the connection is closed: 200 or 503 for /healthz, the reason in a line of text; 404 for anything else.
+[[nodiscard]] std::optional<std::string> answer_http(std::string_view received,
+                                                     const Health& health);
+
+}  // namespace bladepsgi::monitoring
