@@ -72,6 +72,7 @@ struct Config {
   std::string socket_owner;  // empty: as created
   std::string socket_group;  // empty: as created
   std::uint32_t backlog = 0;
+  bool abandoned_tcp = false;
   std::string trust_proxy;  // list of addresses; empty: nobody is trusted
   Forwarded forwarded = Forwarded::XForwarded;
 

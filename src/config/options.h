@@ -211,6 +211,10 @@ inline constexpr std::array kOptions{
     Option{"backlog", "", "NUMBER", "1024", "", Section::Socket, Number{&Config::backlog, 1, 65535},
            "Connections that may wait for a worker. The kernel cuts it to net.core.somaxconn."},
     Option{
+        "abandoned-tcp", "", "", "", "", Section::Socket, Flag{&Config::abandoned_tcp},
+        "On TCP, drop a request whose client has closed its side before the application is called, "
+        "as is done on UNIX sockets; a client that only half-closes is then not answered."},
+    Option{
         "health", "", "ADDRESS", "", "nowhere", Section::Socket, ListenAddress{Protocol::Health},
         "Answer HTTP requests for /healthz there, without a worker: status 200 while a worker is "
         "ready, else 503. Addresses as for --listen."},

@@ -27,6 +27,7 @@ worker::Options make_worker_options(const config::Config& config) {
   exchange.body_timeout = config.body_timeout;
   exchange.send_timeout = config.send_timeout;
   if (config.max_body != 0) exchange.max_body = config.max_body;
+  exchange.abandons_half_closed = config.abandoned_tcp;
   exchange.input_memory = static_cast<std::size_t>(config.input_memory);
   exchange.spool_directory = spool_directory(config);
   options.fcgi_limits.parameter_bytes = static_cast<std::size_t>(config.max_params_bytes);

@@ -163,10 +163,12 @@ void ConnectionIo::refuse_input() const {
   ::shutdown(socket_.get(), SHUT_RD);
 }
 
-bool ConnectionIo::is_peer_gone() const {
-  if (transport_ != Transport::Unix) return false;
-  pollfd watched{socket_.get(), 0, 0};
-  return ::poll(&watched, 1, 0) > 0 && (watched.revents & (POLLHUP | POLLERR)) != 0;
+bool ConnectionIo::is_peer_gone(bool counts_half_closed) const {
+  if (transport_ != Transport::Unix && !counts_half_closed) return false;
+  const short wanted =  // NOLINT(google-runtime-int): the type of poll(2)
+      transport_ == Transport::Tcp ? POLLRDHUP : 0;
+  pollfd watched{socket_.get(), wanted, 0};
+  return ::poll(&watched, 1, 0) > 0 && (watched.revents & (POLLHUP | POLLERR | POLLRDHUP)) != 0;
 }
 
 void ConnectionIo::close_after_reading(std::uint64_t limit,

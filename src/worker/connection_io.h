@@ -105,8 +105,8 @@ class ConnectionIo {
                               InputWhileSending& input,
                               BrokenPipeGuard& guard);
 
-  // The peer has closed both directions. On TCP that cannot be told from a half-close, so this is false there.
-  [[nodiscard]] bool is_peer_gone() const;
+  // The peer has closed both directions. On TCP that cannot be told from a half-close, so this is false there unless that counts.
+  [[nodiscard]] bool is_peer_gone(bool counts_half_closed = false) const;
 
   // Closes without destroying what the peer has not read yet: ends our side and reads the other one to its end first, at most
   // `limit` bytes and for at most `patience`. `scratch` must not be empty.

@@ -291,7 +291,7 @@ ProtocolExchange::Progress ProtocolExchange::prepare() {
     trouble_ = Trouble::Aborted;
     return Progress::Answered;
   }
-  if (io_.is_peer_gone()) return gone(Trouble::Abandoned);
+  if (io_.is_peer_gone(options_.abandons_half_closed)) return gone(Trouble::Abandoned);
   // Also management records that came with the request are answered before a perhaps long wait for the application.
   if (!send_pending()) return gone(Trouble::Abandoned);
   if (is_stored_ && !length && stored_.size() > 0) environment_.set_content_length(stored_.size());

@@ -51,6 +51,7 @@ struct ExchangeOptions {
   std::uint64_t drain_bytes =
       std::uint64_t{8} * 1024 * 1024;  // how much is read before a connection is closed
   std::optional<std::uint64_t> max_body;
+  bool abandons_half_closed = false;  // on TCP: who has closed its side is taken for gone
   InputMode input = InputMode::Auto;
   std::size_t input_memory = std::size_t{64} * 1024;
   std::string spool_directory = "/tmp";

@@ -75,6 +75,28 @@ subtest 'a socket that it was started with' => sub {
     log_like $server, qr/descriptor 0 is no socket that listens/, 'the log says so';
 };
 
+subtest 'clients that have gone before their turn' => sub {
+    for my $case ([ 'TCP', 1, '--listen=127.0.0.1:0' ], [ 'TCP with --abandoned-tcp', 0, '--listen=127.0.0.1:0', '--abandoned-tcp' ]) {
+        my ($name, $called, @options) = @$case;
+        my $server = BladePSGI::Test->start(workers => 1, options => \@options, app => BladePSGI::Test->gate_code . <<'PERL');
+sub { my ($env) = @_; if ($env->{PATH_INFO} eq '/busy') { mark('busy'); gate('go') } mark('gone') if $env->{PATH_INFO} eq '/gone'; [200, [], ['ok']] }
+PERL
+        my ($port) = ports_of($server);
+        my $busy = BladePSGI::Test::FastCGI->connect("127.0.0.1:$port");
+        $busy->send(request_bytes(uri => '/busy'));
+        ok $server->wait_mark('busy'), "$name: the worker is busy";
+        my $gone = BladePSGI::Test::FastCGI->connect("127.0.0.1:$port");
+        $gone->send(request_bytes(uri => '/gone'));
+        $gone->close;
+        my $last = BladePSGI::Test::FastCGI->connect("127.0.0.1:$port");
+        $last->send(request_bytes(uri => '/last'));
+        $server->open_gate('go');
+        is $last->read_response->{body}, 'ok', 'the one behind is answered';
+        is -e $server->folder . '/mark-gone' ? 1 : 0, $called, $called ? 'and the one who has gone as well' : 'and the one who has gone is not';
+        is $server->stop, 'exit 0', 'stops';
+    }
+};
+
 subtest 'messages' => sub {
     for my $case (
         [ '--listen=127.0.0.1:http', qr/'--listen': bad address '127\.0\.0\.1:http': a port is a number/ ],
