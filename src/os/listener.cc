@@ -4,15 +4,13 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
-#include <array>
 #include <cerrno>
-#include <cstddef>
 #include <optional>
 #include <utility>
 
 #include "base/text.h"
+#include "os/address.h"
 #include "os/system_error.h"
 
 namespace bladepsgi::os {
@@ -34,19 +32,7 @@ std::string describe_local(int fd) {
   sockaddr_storage address{};
   socklen_t size = sizeof address;
   if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
-  if (address.ss_family == AF_UNIX) {
-    const auto& local = reinterpret_cast<const sockaddr_un&>(address);
-    if (size <= offsetof(sockaddr_un, sun_path) || local.sun_path[0] == '\0') return {};
-    return printable(local.sun_path);
-  }
-  std::array<char, NI_MAXHOST> host{};
-  std::array<char, NI_MAXSERV> port{};
-  if (::getnameinfo(reinterpret_cast<const sockaddr*>(&address), size, host.data(), host.size(),
-                    port.data(), port.size(), NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-    return {};
-  }
-  const bool is_v6 = address.ss_family == AF_INET6;
-  return (is_v6 ? "[" : "") + std::string(host.data()) + (is_v6 ? "]:" : ":") + port.data();
+  return describe_address(address, size);
 }
 
 // Error: with the errno in it, and `*error` set for the caller to look at.

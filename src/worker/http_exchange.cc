@@ -1,7 +1,5 @@
 #include "worker/http_exchange.h"
 
-#include <netdb.h>
-#include <netinet/in.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +7,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "os/address.h"
 #include "os/clock.h"
 
 namespace bladepsgi::worker {
@@ -19,38 +18,6 @@ namespace {
 constexpr std::size_t kLargestPiece = std::size_t{1024} * 1024;
 // IOV_MAX is 1024; some of it is for what stands around the pieces.
 constexpr std::size_t kMostVectors = 1000;
-
-// Numeric address and port; both empty for a UNIX socket.
-std::uint16_t describe(const sockaddr_storage& address, std::string& text) {
-  text.clear();
-  std::array<char, NI_MAXHOST> host{};
-  if (address.ss_family == AF_INET6) {
-    const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
-    if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {
-      // Of a socket for both families: the client has an IPv4 address, and is to be seen by it.
-      sockaddr_in v4{};
-      v4.sin_family = AF_INET;
-      std::copy_n(&v6.sin6_addr.s6_addr[12], 4, reinterpret_cast<std::uint8_t*>(&v4.sin_addr));
-      if (::getnameinfo(reinterpret_cast<const sockaddr*>(&v4), sizeof v4, host.data(), host.size(),
-                        nullptr, 0, NI_NUMERICHOST) == 0) {
-        text = host.data();
-      }
-      return ntohs(v6.sin6_port);
-    }
-    if (::getnameinfo(reinterpret_cast<const sockaddr*>(&v6), sizeof v6, host.data(), host.size(),
-                      nullptr, 0, NI_NUMERICHOST) == 0) {
-      text = host.data();
-    }
-    return ntohs(v6.sin6_port);
-  }
-  if (address.ss_family != AF_INET) return 0;
-  const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
-  if (::getnameinfo(reinterpret_cast<const sockaddr*>(&v4), sizeof v4, host.data(), host.size(),
-                    nullptr, 0, NI_NUMERICHOST) == 0) {
-    text = host.data();
-  }
-  return ntohs(v4.sin_port);
-}
 
 }  // namespace
 
@@ -68,10 +35,14 @@ void HttpExchange::attach_from(os::Fd socket,
   socklen_t size = sizeof local;
   ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&local), &size);
   peer_ = {};
-  peer_.remote_port = describe(peer, remote_address_);
+  os::NumericAddress remote = os::numeric_address(peer);
+  os::NumericAddress server = os::numeric_address(local);
+  remote_address_ = std::move(remote.host);
+  server_address_ = std::move(server.host);
   peer_.remote_address = remote_address_;
-  peer_.server_port = describe(local, server_address_);
+  peer_.remote_port = remote.port;
   peer_.server_address = server_address_;
+  peer_.server_port = server.port;
   peer_.is_unix = transport == os::Transport::Unix;
   seen_peer_ = peer_;
   attach(std::move(socket), transport);
