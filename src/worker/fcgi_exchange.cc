@@ -149,12 +149,12 @@ void FcgiExchange::write_error(Bytes bytes) noexcept {
   }
 }
 
-void FcgiExchange::send_broken_end() {
+bool FcgiExchange::send_broken_end() {
   // nginx takes the end of a connection it does not keep for the end of a response without Content-Length. A record of a
   // version that does not exist is an error for every web server.
   static constexpr std::array<std::byte, fcgi::kHeaderSize> kBrokenRecord{};
   std::array<iovec, 1> what{as_vector(Bytes(kBrokenRecord))};
-  transmit(what, false);
+  return transmit(what, false);
 }
 
 }  // namespace bladepsgi::worker

@@ -44,7 +44,7 @@ class FcgiExchange final : public ProtocolExchange {
   [[nodiscard]] std::size_t largest_piece() const override { return fcgi::kMaxContentSent; }
 
   [[nodiscard]] Bytes piece_begin(std::size_t size) override;
-  void send_broken_end() override;
+  bool send_broken_end() override;
 
   fcgi::Connection connection_;
   std::array<std::byte, fcgi::kHeaderSize> record_header_{};

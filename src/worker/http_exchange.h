@@ -65,7 +65,7 @@ class HttpExchange final : public ProtocolExchange {
   [[nodiscard]] std::size_t largest_piece() const override;
   [[nodiscard]] Bytes piece_begin(std::size_t size) override;
   [[nodiscard]] Bytes piece_end() const override;
-  void send_broken_end() override;
+  bool send_broken_end() override;
 
   [[nodiscard]] bool answers_what_is_malformed() const override { return true; }
 

@@ -707,8 +707,14 @@ void ProtocolExchange::abort() noexcept {
   ended_ = true;
   queue_.clear();
   head_.clear();
-  if (committed_ && !lost_ && io_.is_open()) send_broken_end();
-  io_.close();
+  const bool is_input_finished = engine_.is_input_finished();
+  const bool may_linger = committed_ && io_.is_open() && !lost_ && send_broken_end() && !lost_;
+  if (may_linger) {
+    // Who is still sending would get an error for that, and might not look at what has come.
+    end_connection(is_input_finished);
+  } else {
+    io_.close();
+  }
 }
 
 void ProtocolExchange::await_rest() {

@@ -198,8 +198,9 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
 
   [[nodiscard]] virtual Bytes piece_end() const { return {}; }
 
-  // Bytes that let the peer see that a response that has begun will not be completed, before the connection is closed.
-  virtual void send_broken_end() {}
+  // Lets the peer see that a response that has begun will not be completed. False: only the way in which the connection is closed
+  // shows it, so that must happen at once.
+  virtual bool send_broken_end() { return true; }
 
   // A body that cannot be understood can still be answered, and is by 400 when the application has not seen it.
   [[nodiscard]] virtual bool answers_what_is_malformed() const { return false; }
