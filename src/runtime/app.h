@@ -71,7 +71,8 @@ class App {
   [[nodiscard]] virtual std::vector<std::string> unsafe_handles() noexcept = 0;
 };
 
-inline constexpr std::uint32_t kModuleAbi = 1;
+// One more with every change of Exchange, Host, App or what they use.
+inline constexpr std::uint32_t kModuleAbi = 2;
 inline constexpr const char* kModuleSymbol = "bladepsgi_runtime_module";
 
 struct Module {

@@ -54,6 +54,12 @@ void ConnectionIo::close() {
   socket_.reset();
 }
 
+void ConnectionIo::reset_connection() {
+  const linger reset{.l_onoff = 1, .l_linger = 0};
+  if (socket_.is_open()) ::setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+  close();
+}
+
 std::optional<ssize_t> ConnectionIo::try_receive(std::span<iovec> into) {
   msghdr message{};
   message.msg_iov = into.data();

@@ -75,6 +75,9 @@ class ConnectionIo {
 
   void close();
 
+  // Closes so that a TCP peer sees an error instead of the end. A UNIX socket has no such end.
+  void reset_connection();
+
   // Writes of the peer fail from now on; what has come before can still be received.
   void refuse_input() const;
 

@@ -137,13 +137,8 @@ Bytes HttpExchange::piece_end() const {
   return as_bytes(http::kChunkEnd);
 }
 
-bool HttpExchange::send_broken_end() {
-  // A missing chunk or a missing byte shows by itself. Where the end of the connection is the end of the body, it must be an
-  // unfriendly one; a UNIX socket has none.
-  if (framing_.kind != http::Framing::Kind::UntilClose) return true;
-  const linger reset{.l_onoff = 1, .l_linger = 0};
-  ::setsockopt(descriptor(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-  return false;
+bool HttpExchange::ends_by_closing() const {
+  return is_sealed_ && framing_.kind == http::Framing::Kind::UntilClose;
 }
 
 bool HttpExchange::inform(int status, std::span<const runtime::Header> headers) noexcept {

@@ -65,7 +65,11 @@ class HttpExchange final : public ProtocolExchange {
   [[nodiscard]] std::size_t largest_piece() const override;
   [[nodiscard]] Bytes piece_begin(std::size_t size) override;
   [[nodiscard]] Bytes piece_end() const override;
-  bool send_broken_end() override;
+  [[nodiscard]] bool ends_by_closing() const override;
+
+  [[nodiscard]] std::string_view refused_method() const override {
+    return connection_.request().method;
+  }
 
   [[nodiscard]] bool answers_what_is_malformed() const override { return true; }
 

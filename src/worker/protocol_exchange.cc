@@ -91,6 +91,7 @@ ProtocolExchange::Progress ProtocolExchange::refuse(Trouble trouble,
                                                     std::string_view text) {
   trouble_ = trouble;
   trouble_text_ = text;
+  note_title();
   closes_ = closes_ || closes;
   answer(canned_response(status));
   return Progress::Answered;
@@ -145,6 +146,7 @@ ProtocolExchange::Progress ProtocolExchange::take_request(Patience patience) {
   if (!io_.is_open()) return gone(Trouble::PeerClosed);
   trouble_ = Trouble::None;
   trouble_text_.clear();
+  title_.clear();
   io_.reset_counters();
   Deadline deadline{options_.head_timeout, {}};
   for (;;) {
@@ -158,6 +160,7 @@ ProtocolExchange::Progress ProtocolExchange::take_request(Patience patience) {
         forget_request();
         static_cast<void>(environment_.build({}));  // nothing of the request before shall be seen
         ended_ = false;
+        is_head_request_ = refused_method() == "HEAD";
         take_request_id();
         const Refusal refusal = engine_.refusal();
         const bool is_too_large = refusal.status == 431 || refusal.status == 414;
@@ -230,6 +233,15 @@ ProtocolExchange::Progress ProtocolExchange::begin_request() {
     return refuse(Trouble::BodyTooLarge, 413, true, "refused a request: its body is too large");
   }
   return Progress::Ready;
+}
+
+// While the views into the request are good.
+void ProtocolExchange::note_title() {
+  title_.clear();
+  if (environment_.method().empty()) return;
+  constexpr std::size_t kMethodShown = 32;
+  title_ = printable(environment_.method(), kMethodShown) + ' ' + printable(environment_.uri()) +
+           " [" + request_id_ + "]";
 }
 
 void ProtocolExchange::take_request_id() {
@@ -667,6 +679,7 @@ void ProtocolExchange::finish() noexcept {
     answer(canned_response(500));
     return;
   } else if (!lost_ && wants_body_ && announced_length_ && *announced_length_ != body_sent_) {
+    note_title();
     wrong_length_ = WrongLength{.announced = *announced_length_, .sent = body_sent_};
     // The peer would take what comes next for the rest of it.
     if (cuts_body_ && body_sent_ < *announced_length_) closes_ = true;
@@ -678,7 +691,11 @@ void ProtocolExchange::finish() noexcept {
 void ProtocolExchange::end_request() {
   ended_ = true;
   if (lost_) {
-    io_.close();
+    if (committed_ && ends_by_closing()) {
+      io_.reset_connection();
+    } else {
+      io_.close();
+    }
     return;
   }
   discard_body();
@@ -708,8 +725,9 @@ void ProtocolExchange::abort() noexcept {
   queue_.clear();
   head_.clear();
   const bool is_input_finished = engine_.is_input_finished();
-  const bool may_linger = committed_ && io_.is_open() && !lost_ && send_broken_end() && !lost_;
-  if (may_linger) {
+  if (committed_ && ends_by_closing()) {
+    io_.reset_connection();
+  } else if (committed_ && io_.is_open() && !lost_ && send_broken_end() && !lost_) {
     // Who is still sending would get an error for that, and might not look at what has come.
     end_connection(is_input_finished);
   } else {

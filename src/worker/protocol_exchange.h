@@ -114,10 +114,13 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   // For the log; empty where there is nothing to say. Holds no bytes of the peer.
   [[nodiscard]] std::string_view trouble_text() const { return trouble_text_; }
 
-  // From Ready of take_request until the next take_request, also when the request was answered without the application.
+  // From Ready of take_request until the request has ended.
   [[nodiscard]] std::string_view method() const { return environment_.method(); }
 
   [[nodiscard]] std::string_view uri() const { return environment_.uri(); }
+
+  // "GET /x [request id]" of a request that was refused or whose length is wrong, for the log; empty when it is not known.
+  [[nodiscard]] const std::string& title() const { return title_; }
 
   [[nodiscard]] int status() const { return status_; }  // of the response; 0 when none was started
 
@@ -198,9 +201,14 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
 
   [[nodiscard]] virtual Bytes piece_end() const { return {}; }
 
-  // Lets the peer see that a response that has begun will not be completed. False: only the way in which the connection is closed
-  // shows it, so that must happen at once.
+  // Lets the peer see that a response that has begun will not be completed. False: it could not be sent.
   virtual bool send_broken_end() { return true; }
+
+  // An orderly end of the connection is the end of the response, so one that is not complete needs another.
+  [[nodiscard]] virtual bool ends_by_closing() const { return false; }
+
+  // Of a request that the engine has refused; empty when that is not known.
+  [[nodiscard]] virtual std::string_view refused_method() const { return {}; }
 
   // A body that cannot be understood can still be answered, and is by 400 when the application has not seen it.
   [[nodiscard]] virtual bool answers_what_is_malformed() const { return false; }
@@ -283,6 +291,7 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   bool copy_file(int fd, off_t offset, std::size_t length);
   void end_request();
   void end_connection(bool is_input_finished);
+  void note_title();
 
   ExchangeOptions options_;
   Engine& engine_;
@@ -293,6 +302,7 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   std::optional<Event> unread_event_;  // of a next request, met while the rest of one was read
   Trouble trouble_ = Trouble::None;
   std::string trouble_text_;
+  std::string title_;
   std::string request_id_;
   std::string id_prefix_;
   std::uint64_t requests_ = 0;

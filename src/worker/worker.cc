@@ -42,8 +42,6 @@ constexpr milliseconds kLastGrace{
 constexpr milliseconds kShortagePause{
     100};  // before the next accept when there are no descriptors or no memory
 
-constexpr std::size_t kLoggedMethod = 32;  // bytes
-
 // Lines about what peers do wrong: at most one a second, the others counted.
 class PeerLog {
  public:
@@ -328,11 +326,7 @@ class Worker {
 
   // "GET /x [request id]: "; empty when the request is not known.
   [[nodiscard]] std::string request_title() const {
-    const Trouble trouble = exchange_->trouble();
-    const bool is_known = trouble != Trouble::ProtocolError && trouble != Trouble::HeadTimeout;
-    if (!is_known || exchange_->method().empty()) return {};
-    return fmt::format("{} {} [{}]: ", printable(exchange_->method(), kLoggedMethod),
-                       printable(exchange_->uri()), exchange_->request_id());
+    return exchange_->title().empty() ? std::string() : exchange_->title() + ": ";
   }
 
   // What has come is served first; see docs/decisions/0004.
