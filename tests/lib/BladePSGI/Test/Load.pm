@@ -9,6 +9,8 @@ package BladePSGI::Test::Load;
 #
 # The application has to answer with a body that contains the path. As web servers do, a client that finds a kept
 # connection closed before a byte of the response has come asks once more over a fresh one; that counts as retried.
+#
+# connect => sub { … } gives connections of another kind than FastCGI (BladePSGI::Test::HTTP), which are kept when keep => 1.
 
 use strict;
 use warnings;
@@ -37,7 +39,7 @@ sub start {
             close $control_w;
             close $result_r;
             close $_->{control} for @{ $self->{clients} };
-            my $result = eval { _client($server->socket, $number, $control_r, %o) } || { ok => 0, failures => ["client: $@"] };
+            my $result = eval { _client($server, $number, $control_r, %o) } || { ok => 0, failures => ["client: $@"] };
             print {$result_w} JSON::PP->new->encode($result);
             close $result_w;
             POSIX::_exit(0);
@@ -51,7 +53,8 @@ sub start {
 }
 
 sub _client {
-    my ($socket, $number, $control, %o) = @_;
+    my ($server, $number, $control, %o) = @_;
+    my $connect = $o{connect} || sub { BladePSGI::Test::FastCGI->connect($server->socket, timeout => $o{timeout} || 20) };
     my %result = (ok => 0, retried => 0, failures => []);
     my $connection;
     for (my $n = 1; ; $n++) {
@@ -63,7 +66,7 @@ sub _client {
         my %request = (uri => $path, keep => $o{keep}, defined $body ? (method => 'POST', body => $body) : ());
         my $reused = defined $connection;
         my $answer = eval {
-            $connection ||= BladePSGI::Test::FastCGI->connect($socket, timeout => $o{timeout} || 20);
+            $connection ||= $connect->();
             $connection->request(%request);
         };
         my $error = $@;
@@ -72,14 +75,15 @@ sub _client {
             $connection->close if $connection;
             undef $connection;
             $answer = eval {
-                $connection = BladePSGI::Test::FastCGI->connect($socket, timeout => $o{timeout} || 20);
+                $connection = $connect->();
                 $connection->request(%request);
             };
             $error = $@;
         }
         if (!$answer) { push @{ $result{failures} }, "$path: $error" }
+        elsif (@{ $answer->{malformed} || [] }) { push @{ $result{failures} }, "$path: answered with @{ $answer->{malformed} }" }
         elsif (!$answer->{ended}) { push @{ $result{failures} }, "$path (retry): not answered completely: '$answer->{stdout}'" }
-        elsif (index($answer->{body}, $path) < 0) { push @{ $result{failures} }, "$path: answered with '$answer->{body}'" }
+        elsif ($answer->{body} !~ /\Q$path\E(?!\d)/) { push @{ $result{failures} }, "$path: answered with '$answer->{body}'" }
         else { $result{ok}++ }
         if (!$o{keep} || !$answer || !$answer->{ended} || $answer->{eof}) {
             $connection->close if $connection;
