@@ -34,6 +34,14 @@ my %cases = (
     pid      => sub { [200, ['Content-Type' => 'text/plain'], [$$]] },
     path     => sub { [200, [], ["$_[0]{REQUEST_METHOD} $_[0]{PATH_INFO}"]] },
     array    => sub { [200, [], ['a', '', 'b', 'c']] },
+    hints    => sub { my ($env) = @_; my $inform = $env->{'psgix.informational'} or return [200, [], ['unknown']];
+        my @sent = map { $inform->(@$_) ? 1 : 0 } [103, [Link => '</a.css>; rel=preload', 'X-A' => 1, 'X-A' => 2]], [102, []];
+        gate('hints') if $env->{QUERY_STRING} eq 'gate';
+        return [200, ['X-Sent' => "@sent"], ['hinted']] },
+    late_hints => sub { my ($env) = @_; my $inform = $env->{'psgix.informational'}; sub { my $w = $_[0]->([200, []]); $w->write('a'); $w->write($inform->(103, []) ? 'sent' : 'not sent'); $w->close } },
+    wrong_hints => sub { my $inform = $_[0]{'psgix.informational'}; my @e = map { my $a = $_; eval { $inform->(@$a); 1 } ? 'sent' : 'refused' } [200, []], [99, []], [101, []], [103, ['X-Split' => "a\r\nb: c"]], [103], ['x', []];
+        [200, [], ["@e"]] },
+    harakiri => sub { $_[0]{'psgix.harakiri.commit'} = 1; [200, [], [$$]] },
     empty    => sub { [200, [], []] },
     nothing  => sub { [200, [], ['']] },
     hundreds => sub { [200, [], [map { "$_," } 1 .. 900]] },
@@ -264,6 +272,33 @@ subtest 'connections' => sub {
     $c->send(http_request(uri => '/pid'))->shutdown_write;
     is $c->read_response->{body}, $pid, 'a client that has closed its side gets its answer';
     ok $c->closes, 'and then the end';
+    $c = http($server, over => http_path($server));
+    $c->send(http_request(uri => '/pid'))->shutdown_write;
+    is $c->read_response->{body}, $pid, 'over a UNIX path, too';
+
+    # Closing with input on its way would reset the connection, and destroy what the client has not read yet.
+    for my $over (http_address($server), http_path($server)) {
+        $c = http($server, over => $over);
+        $c->send(http_request(uri => '/length_file', close => 1) . 'x' x 5_000_000);
+        is_whole $c->read_response, 'what is sent behind the last request does not hurt its response';
+        $c->close;
+    }
+};
+
+subtest 'clients that go' => sub {
+    for my $over (http_address($server), http_path($server)) {
+        for my $uri ('/megabytes?20', '/large_file', '/length_file') {
+            my $c = http($server, over => $over);
+            $c->send(http_request(uri => $uri));
+            $c->read_piece($c->read_head);
+            $c->close;
+            is get('/pid')->{body}, $pid, "in the middle of $uri: the worker lives on";
+        }
+        my $c = http($server, over => $over);
+        $c->send("POST /error HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n" . 'x' x 100_000);
+        $c->close;
+        is get('/pid')->{body}, $pid, 'in the middle of a request as well';
+    }
 };
 
 subtest 'pipelined requests' => sub {
@@ -367,6 +402,35 @@ subtest 'Expect: 100-continue' => sub {
     is_deeply $c->read_response(version => '1.0')->{informational}, [], 'HTTP/1.0 knows no 100 Continue';
 };
 
+subtest 'informational responses' => sub {
+    my $c = http($server);
+    $c->send(http_request(uri => '/hints?gate'));
+    ok wait_for { $c->here =~ /102 Processing\r\n\r\n\z/ }, 'are here at once, while the application waits';
+    $server->open_gate('hints');
+    my $r = $c->read_response;
+    is_whole $r, 'and then the response';
+    is_deeply [ map { $_->{status} } @{ $r->{informational} } ], [ 103, 102 ], 'psgix.informational: the statuses';
+    is_deeply $r->{informational}[0]{headers}, [ Link => '</a.css>; rel=preload', 'X-A' => 1, 'X-A' => 2 ], 'the headers';
+    is $r->{header}{'x-sent'} . " $r->{body}", '1 1 hinted', 'the application is told so';
+    for my $request ({ version => '1.0' }, { method => 'HEAD' }, { body => 'x' }, { body => 'x' x 200_000 }) {
+        $r = http($server)->request(uri => '/hints', %$request);
+        is_whole $r, join ' ', 'with', map { "$_ " . substr $request->{$_}, 0, 10 } keys %$request;
+        is scalar @{ $r->{informational} }, $request->{version} ? 0 : 2, 'only from HTTP/1.1 on';
+    }
+    $c = http($server);
+    $r = $c->request(uri => '/late_hints');
+    is_whole $r, 'too late for it';
+    is $r->{body}, 'anot sent', 'is told, too';
+    $r = $c->request(uri => '/wrong_hints');
+    is_whole $r, 'what is none';
+    is $r->{body}, join(' ', ('refused') x 6), 'is refused';
+    is_deeply $r->{informational}, [], 'and not sent';
+    $c->send("POST /hints HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 200000\r\n\r\n");
+    $r = $c->read_response;
+    is_deeply [ map { $_->{status} } @{ $r->{informational} } ], [ 103, 102 ], 'to a client that waits for 100 Continue: no such';
+    is_whole $r, 'and an answer';
+};
+
 subtest 'the environment' => sub {
     my $json = JSON::PP->new->latin1;
     my $env_of = sub {
@@ -436,6 +500,27 @@ subtest 'UNIX path' => sub {
 is get('/pid')->{body}, $pid, 'one worker has served all of it';
 is $server->stop, 'exit 0', 'stops';
 unlike $server->log, qr/ (?:ERROR|PANIC|FATAL):/, 'nothing went wrong';
+
+subtest 'an end in good order' => sub {
+    my $other = http_server(workers => 1, app => $app);
+    my ($worker) = $other->worker_pids;
+    my $c = http($other);
+    $c->send(http_request(uri => '/harakiri') . http_request(uri => '/path/2') . http_request(uri => '/path/3'));
+    is_deeply [ map { $c->read_response->{body} } 1 .. 3 ], [ $worker, 'GET /path/2', 'GET /path/3' ], 'psgix.harakiri: what has come is answered';
+    ok $c->closes, 'then the connection ends';
+    isnt http($other)->request(uri => '/pid')->{body}, $worker, 'and there is a new worker';
+
+    $c = http($other);
+    $c->send(http_request(uri => '/stream?end'));
+    my $r = $c->read_head;
+    $c->read_body_until($r, qr/step 1/);
+    $other->signal('TERM');
+    $other->open_gate("step-end-$_") for 1 .. 3;
+    is_whole $c->finish_response($r), 'told to stop: the response under way is completed';
+    is $r->{body}, "step 1\nstep 2\nstep 3\n", 'all of it';
+    ok $c->closes, 'and the connection closed';
+    is $other->wait_exit, 'exit 0', 'stops';
+};
 
 subtest 'a head of 150 kB' => sub {
     my $big = http_server(workers => 1, app => $app);

@@ -11,7 +11,7 @@ use BladePSGI::Test::HTTP;
 use BladePSGI::Test::Load;
 use Test::More;
 
-my $kills = is_long() ? 200 : 8;
+my $kills = is_long() ? 200 : 15;
 
 my $server = http_server(app_file => "$FindBin::Bin/../apps/load.psgi", workers => 4);
 my $address = http_address($server);

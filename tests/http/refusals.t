@@ -15,6 +15,7 @@ sub {
     my ($env) = @_;
     open my $calls, '>>', 'calls' or die "calls: $!";
     syswrite $calls, "$env->{REQUEST_METHOD} $env->{REQUEST_URI}\n";
+    return [200, [], ['unread']] if $env->{PATH_INFO} eq '/unread';
     my ($all, $n) = (0);
     do { $n = $env->{'psgi.input'}->read(my $b, 65536); $all += $n || 0 } while $n;
     return [200, [], [join ' ', $$, $all, defined $n ? 'whole' : 'broken']];
@@ -102,6 +103,14 @@ subtest 'chunks' => sub {
     ok $r->{complete} && $r->{closing} && !@{ $r->{malformed} }, 'a large body, malformed in the middle: closed' or diag explain $r->{malformed};
     is $r->{body}, "$pid 200000 broken", 'and the application gets an error' if $r->{status} == 200;
     lives('a malformed large body');
+
+    # Nobody reads it, so that it is found when the rest is read away.
+    $c = http($server);
+    $c->send("POST /unread HTTP/1.1\r\n${host}Transfer-Encoding: chunked\r\n\r\n" . sprintf("%x\r\n", 200_000) . 'x' x 200_000 . "\r\nmalformed\r\n$smuggled");
+    $r = $c->read_response;
+    is $r->{body}, 'unread', 'a large body that nobody reads, malformed in the middle: answered';
+    ok $r->{closing} || $c->closes, 'and closed, with nothing more';
+    lives('a malformed body that nobody reads');
 };
 
 subtest 'lines' => sub {
