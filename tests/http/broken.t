@@ -47,6 +47,8 @@ my %cases = (
     stream_much    => sub { stream(('x' x 100_000) x 20, sub { die "after much\n" }) },
     stream_kill    => sub { stream("half of it\n", sub { kill KILL => $$; select undef, undef, undef, 10 }) },
 
+    shrinks        => sub { my ($env) = @_; open my $o, '>', 'shrinks.bin' or die; print {$o} 'x' x 30_000_000; close $o; open my $f, '<', 'shrinks.bin' or die;
+        [200, [$env->{QUERY_STRING} eq 'file' ? ('Content-Length' => 30_000_000) : ()], $f] },
     after_close    => sub { sub { my $w = $_[0]->([200, []]); $w->write('all of it'); $w->close; die "after close\n" } },
     twice          => sub { sub { $_[0]->([200, [], ['one']]); $_[0]->([200, [], ['two']]) } },
     status_header  => sub { [200, ['Status' => '302 Found'], ['x']] },
@@ -129,6 +131,25 @@ for my $name (sort keys %broken) {
         lives($title, $ends);
     }
 }
+
+subtest 'a file that shrinks while it is sent' => sub {
+    for my $case ([ 'chunks', {} ], [ 'a length', { uri => '/shrinks?file' } ], [ 'until close', { version => '1.0' } ]) {
+        my ($how, $request) = @$case;
+        my $from = $server->log_size;
+        my $c = http($server);
+        $c->send(http_request(uri => '/shrinks', %$request));
+        my $r = $c->read_head(%$request);
+        is $r->{status}, 200, "$how: it has begun";
+        truncate $server->folder . '/shrinks.bin', 1000;
+        $c->finish_response($r);
+        local $TODO = 'a response that could not be sent is closed in an orderly way' if $how eq 'until close';
+        ok !$r->{complete}, "$how: visibly broken" or diag length $r->{body};
+        undef $TODO;
+        ok $server->wait_log(qr{ERROR:  worker\[\d+\]: GET /shrinks\S* \[\S+\]: .*file}, 5, $from), 'logged';
+        $c->close;
+        lives("a file that shrinks, $how");
+    }
+};
 
 subtest 'over a UNIX path' => sub {
     for my $query ('', '?length') {
