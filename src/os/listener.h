@@ -32,8 +32,6 @@ class Listener {
   // From now on who connects to the name reaches this socket.
   virtual Result<void> publish() { return {}; }
 
-  [[nodiscard]] virtual bool is_published() const { return true; }
-
   // Takes the name away, if it is ours.
   virtual void remove() noexcept {}
 

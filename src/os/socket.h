@@ -66,7 +66,7 @@ class UnixListener final : public Listener {
 
   [[nodiscard]] const std::string& path() const { return name(); }  // as given
 
-  [[nodiscard]] bool is_published() const override { return is_published_; }
+  [[nodiscard]] bool is_published() const { return is_published_; }
 
  private:
   UnixListener(std::string path, Fd fd, OwnedPath file)

@@ -1,6 +1,5 @@
 #include "overseer/listeners.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "base/text.h"
@@ -61,12 +60,8 @@ Result<void> ListenerSet::publish() {
   for (auto& listener : listeners_) {
     if (auto published = listener->publish(); !published) return published;
   }
+  is_published_ = true;
   return {};
-}
-
-bool ListenerSet::is_published() const {
-  return std::all_of(listeners_.begin(), listeners_.end(),
-                     [](const auto& listener) { return listener->is_published(); });
 }
 
 void ListenerSet::remove() noexcept {

@@ -28,7 +28,8 @@ class ListenerSet {
   // Gives them their names. What has happened until an error stays until remove().
   Result<void> publish();
 
-  [[nodiscard]] bool is_published() const;
+  [[nodiscard]] bool is_published() const { return is_published_; }
+
   void remove() noexcept;
 
   [[nodiscard]] const std::vector<worker::Listening>& listening() const { return listening_; }
@@ -39,6 +40,7 @@ class ListenerSet {
  private:
   os::Listeners listeners_;
   std::vector<worker::Listening> listening_;  // the same ones
+  bool is_published_ = false;  // those that have no name to get, too: the start is over
 };
 
 }  // namespace bladepsgi::overseer
