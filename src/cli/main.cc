@@ -62,7 +62,7 @@ int run(int argc, char** argv) {
   }
   auto options = overseer::make_options(std::get<config::Config>(parsed), runtime_module());
   if (!options) {
-    print(stderr, config::UsageError{options.error().message}.text());
+    print(stderr, config::UsageError{options.error().message, config::program_of(argv[0])}.text());
     return to_int(config::ExitCode::Usage);
   }
   os::ProcessTitle title(argc, argv);  // from here on argv's memory is not ours to read

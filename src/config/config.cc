@@ -19,9 +19,16 @@ namespace bladepsgi::config {
 
 namespace {
 
-// The command line with every option in the same form.
+// An option as it was written; what it means depends on how many arguments there are.
+struct Given {
+  std::string_view name;  // without dashes
+  bool is_letter = false;
+  std::optional<std::string_view> value = std::nullopt;
+  bool lacks_value = false;  // it takes one, and the command line ends
+};
+
 struct Words {
-  std::vector<std::string> options;  // "--name", followed by its value if it takes one
+  std::vector<Given> options;
   std::vector<std::string> arguments;
 };
 
@@ -66,31 +73,62 @@ std::string list_of(const std::vector<const Option*>& options) {
   return list;
 }
 
-std::string unknown_long(std::string_view name) {
+bool is_spelled(const Option& option, std::string_view name, Form form) {
+  if (option.name == name) return option.forms.has(form);
+  return std::any_of(kSpellings.begin(), kSpellings.end(), [&](const Spelling& spelling) {
+    return spelling.word == name && spelling.word.size() > 1 && spelling.option == option.name &&
+           spelling.forms.has(form);
+  });
+}
+
+// "; it is there …" for a word that means something elsewhere.
+std::string known_elsewhere(std::string_view word, bool is_letter, Form form) {
+  for (const Form other : kForms) {
+    if (other == form) continue;
+    const bool is_known =
+        is_letter ? find_letter(word.front(), other) != nullptr
+                  : std::any_of(kOptions.begin(), kOptions.end(), [&](const Option& option) {
+                      return is_spelled(option, word, other);
+                    });
+    if (is_known)
+      return " " + std::string(form_name(form)) + "; there is one " + std::string(form_name(other));
+  }
+  return {};
+}
+
+std::string unknown_long(std::string_view name, Form form) {
+  std::string message = "unknown option '--" + printable(name) + "'";
+  for (const Option& option : kOptions) {
+    if (option.name == name && !option.argument.empty() && form == Form::Classic)
+      return "option " + dashed(option) + " is not for the form with four arguments: there " +
+             std::string(option.argument) + " says it";
+  }
+  if (const std::string elsewhere = known_elsewhere(name, false, form); !elsewhere.empty())
+    return message + elsewhere;
   // A longer word may have more slips in it, but no word is taken for something quite different.
   constexpr std::size_t kLongestWorthComparing = 64;
   const std::size_t most_slips = 1 + std::min<std::size_t>(name.size() / 5, 2);
   std::vector<const Option*> similar;
   if (name.size() <= kLongestWorthComparing) {
     for (const Option& option : kOptions) {
-      if (edit_distance(name, option.name) <= most_slips) similar.push_back(&option);
+      if (option.forms.has(form) && edit_distance(name, option.name) <= most_slips)
+        similar.push_back(&option);
     }
   }
-  std::string message = "unknown option '--" + printable(name) + "'";
   if (!similar.empty()) message += "; did you mean " + list_of(similar) + "?";
   return message;
 }
 
-Result<const Option*, std::string> find_long(std::string_view name) {
+Result<const Option*, std::string> find_long(std::string_view name, Form form) {
   std::vector<const Option*> candidates;
   std::vector<const Option*> first_version;
   for (const Option& option : kOptions) {
-    if (option.name == name) return &option;
-    if (!option.name.starts_with(name)) continue;
+    if (is_spelled(option, name, form)) return &option;
+    if (!option.forms.has(form) || !option.name.starts_with(name)) continue;
     candidates.push_back(&option);
     if (option.since_first_version) first_version.push_back(&option);
   }
-  if (candidates.empty()) return fail(unknown_long(name));
+  if (candidates.empty()) return fail(unknown_long(name, form));
   if (candidates.size() == 1) return candidates.front();
   // An abbreviation that was good when there were four options is found in start scripts, and stays good.
   if (first_version.size() == 1) return first_version.front();
@@ -98,20 +136,14 @@ Result<const Option*, std::string> find_long(std::string_view name) {
               list_of(candidates));
 }
 
-const Option* find_letter(char letter) {
-  const auto option = std::find_if(kOptions.begin(), kOptions.end(), [&](const Option& candidate) {
-    return candidate.letters.find(letter) != std::string_view::npos;
-  });
-  return option == kOptions.end() ? nullptr : &*option;
-}
-
 // Reads argv as getopt_long does. CLI11 2.1 cannot: it knows no abbreviations, takes the next word as the value of
 // "--name=", and gives "++" a meaning of its own. It is handed whole words with nothing to guess.
 //
-// Goes on after an error, so that a later --help is still seen; the first error is kept.
+// Which words are arguments does not depend on the form: an option that two of them have takes a value in both or in none.
 class Reader {
  public:
-  explicit Reader(std::span<const char* const> argv) : argv_(argv) {}
+  Reader(std::span<const char* const> argv, std::span<const Form> forms)
+      : argv_(argv), forms_(forms) {}
 
   void read() {
     while (next_ < argv_.size()) {
@@ -132,65 +164,91 @@ class Reader {
 
   [[nodiscard]] const Words& words() const { return words_; }
 
-  [[nodiscard]] const std::optional<std::string>& error() const { return error_; }
-
   [[nodiscard]] const std::optional<Question>& question() const { return question_; }
 
  private:
   [[nodiscard]] std::ptrdiff_t offset() const { return static_cast<std::ptrdiff_t>(next_); }
 
-  void complain(std::string message) {
-    if (!error_) error_ = std::move(message);
-  }
-
   void read_long(std::string_view word) {
     const std::size_t equals = word.find('=');
-    const Result<const Option*, std::string> found = find_long(word.substr(0, equals));
-    if (!found) return complain(found.error());
-    const Option& option = **found;
-    if (equals == std::string_view::npos) return add(option);
-    if (!takes_value(option)) return complain("option " + dashed(option) + " takes no value");
-    add(option, word.substr(equals + 1));
+    const std::string_view name = word.substr(0, equals);
+    if (equals != std::string_view::npos) {
+      words_.options.push_back({.name = name, .value = word.substr(equals + 1)});
+      return;
+    }
+    const Option* known = nullptr;
+    for (const Form form : forms_) {
+      if (known != nullptr) break;
+      if (const auto found = find_long(name, form)) known = *found;
+    }
+    add({.name = name}, known);
   }
 
   void read_letters(std::string_view letters) {
     while (!letters.empty()) {
-      const Option* option = find_letter(letters.front());
-      if (option == nullptr) {
-        return complain("unknown option '-" + printable(letters.substr(0, 1)) + "'");
+      const Option* known = nullptr;
+      for (const Form form : forms_) {
+        if (known == nullptr) known = find_letter(letters.front(), form);
       }
+      Given given{.name = letters.substr(0, 1), .is_letter = true};
       letters.remove_prefix(1);
-      if (takes_value(*option) && !letters.empty()) return add(*option, letters);
-      add(*option);
-    }
-  }
-
-  void add(const Option& option) {
-    if (!takes_value(option)) {
-      if (const auto* question = std::get_if<Question>(&option.kind)) {
-        if (!question_) question_ = *question;
+      if (known == nullptr) letters = {};  // who knows what follows it
+      if (known != nullptr && takes_value(*known) && !letters.empty()) {
+        given.value = std::exchange(letters, {});
+        words_.options.push_back(given);
       } else {
-        words_.options.push_back("--" + std::string(option.name));
+        add(given, known);
       }
-      return;
     }
-    if (next_ == argv_.size()) {
-      return complain("option " + dashed(option) + " needs a value: " + std::string(option.value));
-    }
-    add(option, argv_[next_++]);
   }
 
-  void add(const Option& option, std::string_view value) {
-    words_.options.push_back("--" + std::string(option.name));
-    words_.options.emplace_back(value);
+  // An option whose value, if it takes one, is the next word.
+  void add(Given given, const Option* known) {
+    if (known != nullptr && takes_value(*known)) {
+      if (next_ == argv_.size()) {
+        given.lacks_value = true;
+      } else {
+        given.value = argv_[next_++];
+      }
+    } else if (known != nullptr && !question_) {
+      if (const auto* question = std::get_if<Question>(&known->kind)) question_ = *question;
+    }
+    words_.options.push_back(given);
   }
 
   std::span<const char* const> argv_;
+  std::span<const Form> forms_;
   std::size_t next_ = 0;
   Words words_;
-  std::optional<std::string> error_;
   std::optional<Question> question_;
 };
+
+Result<const Option*, std::string> find_given(const Given& given, Form form) {
+  if (!given.is_letter) return find_long(given.name, form);
+  if (const Option* option = find_letter(given.name.front(), form)) return option;
+  return fail("unknown option '-" + printable(given.name) + "'" +
+              known_elsewhere(given.name, true, form));
+}
+
+// "--name", followed by its value if it takes one, for every option.
+Result<std::vector<std::string>, std::string> spell_out(const std::vector<Given>& options,
+                                                        Form form) {
+  std::vector<std::string> words;
+  for (const Given& given : options) {
+    const auto found = find_given(given, form);
+    if (!found) return fail(found.error());
+    const Option& option = **found;
+    if (given.value && !takes_value(option))
+      return fail("option " + dashed(option) + " takes no value");
+    if (given.lacks_value || (!given.value && takes_value(option))) {
+      return fail("option " + dashed(option) + " needs a value: " + std::string(option.value));
+    }
+    if (std::holds_alternative<Question>(option.kind)) continue;
+    words.push_back("--" + std::string(option.name));
+    if (given.value) words.emplace_back(*given.value);
+  }
+  return words;
+}
 
 // Applies the options to `config`; the message of the first that is wrong.
 std::optional<std::string> apply_options(const std::vector<std::string>& words, Config& config) {
@@ -205,7 +263,8 @@ std::optional<std::string> apply_options(const std::vector<std::string>& words, 
     };
     const std::string name = "--" + std::string(option.name);
     if (takes_value(option)) {
-      const bool is_list = std::holds_alternative<ListenAddress>(option.kind);
+      const bool is_list = std::holds_alternative<ListenAddress>(option.kind) ||
+                           std::holds_alternative<TextList>(option.kind);
       app.add_option(name, CLI::callback_t([store](const CLI::results_t& values) {
                        for (const std::string& value : values)
                          store(value);
@@ -226,14 +285,19 @@ std::optional<std::string> apply_options(const std::vector<std::string>& words, 
   return error;
 }
 
-std::string wrong_number(const std::vector<std::string>& arguments) {
-  std::string message = "expected " + std::to_string(kArguments.size()) + " arguments, got ";
+std::string wrong_number(const std::vector<std::string>& arguments, Form form) {
+  std::string message =
+      form == Form::FcgiScript
+          ? "expected one argument, the application"
+          : "expected an application alone or " + std::to_string(kArguments.size()) + " arguments";
+  message += ", got ";
   message += arguments.empty() ? "none" : std::to_string(arguments.size()) + ":";
   constexpr std::size_t kMostShown = 8;
   for (std::size_t i = 0; i < std::min(arguments.size(), kMostShown); ++i) {
     message += " " + in_quotes(arguments[i]);
   }
   if (arguments.size() > kMostShown) message += " …";
+  if (form == Form::FcgiScript || arguments.empty()) return message;
   for (std::size_t i = arguments.size(); i < kArguments.size(); ++i) {
     message += i == arguments.size() ? "; missing " : i + 1 == kArguments.size() ? " and " : ", ";
     message += kArguments[i].name;
@@ -251,9 +315,9 @@ std::optional<std::string> check_socket_path(std::string_view argument, std::str
   return std::nullopt;
 }
 
-std::optional<std::string> apply_arguments(const std::vector<std::string>& arguments,
-                                           Config& config) {
-  if (arguments.size() != kArguments.size()) return wrong_number(arguments);
+std::optional<std::string> apply_classic(const std::vector<std::string>& arguments,
+                                         Config& config) {
+  if (arguments.size() != kArguments.size()) return wrong_number(arguments, config.form);
   if (arguments[0].empty()) return std::string(kArguments[0].name) + " is empty";
   const std::optional<std::uint64_t> workers = parse_decimal(arguments[1]);
   if (!workers || *workers < 1 || *workers > kMostWorkers) {
@@ -279,26 +343,154 @@ std::optional<std::string> apply_arguments(const std::vector<std::string>& argum
   fastcgi.address.path = arguments[2];
   config.listen.insert(config.listen.begin(), std::move(fastcgi));
   config.stats_socket_path = arguments[3];
+  for (Address& address : config.hints.listen)
+    config.listen.push_back({.address = std::move(address), .protocol = Protocol::FastCgi});
   return std::nullopt;
+}
+
+// Where --host and --port say.
+Result<Address, std::string> address_of(const Hints& hints) {
+  constexpr std::string_view kHost = "127.0.0.1";
+  constexpr std::string_view kPort = "5000";
+  std::string host = hints.host.empty() ? std::string(kHost) : hints.host;
+  if (host.find(':') != std::string::npos && !host.starts_with('[')) host = "[" + host + "]";
+  if (host.find('/') != std::string::npos) {
+    return fail("option '--host': " + in_quotes(hints.host) +
+                " is a path; to listen on a UNIX domain socket use --listen");
+  }
+  const std::string_view port = hints.port.empty() ? kPort : std::string_view(hints.port);
+  const std::optional<std::uint64_t> number = parse_decimal(port);
+  constexpr std::uint64_t kLastPort = 65535;
+  if (!number || *number > kLastPort) {
+    return fail("option '--port': bad value " + in_quotes(port) + "; expected 0 to " +
+                std::to_string(kLastPort));
+  }
+  auto address = parse_address(host + ":" + std::string(port));
+  if (!address) return fail("option '--host': " + address.error());
+  return address;
+}
+
+// What plackup's -s changes: whether the server speaks FastCGI.
+bool apply_server(Config& config) {
+  constexpr std::array<std::string_view, 10> kAlike{"BladePSGI",
+                                                    "Starman",
+                                                    "Starlet",
+                                                    "Standalone",
+                                                    "HTTP::Server::PSGI",
+                                                    "HTTP::Server::Simple",
+                                                    "Gazelle",
+                                                    "Monoceros",
+                                                    "FCGI",
+                                                    "Standalone::Prefork"};
+  const std::string& name = config.hints.server;
+  if (!name.empty() && std::find(kAlike.begin(), kAlike.end(), name) == kAlike.end()) {
+    config.notes.push_back("--server=" + printable(name) +
+                           " changes nothing: the server is BladePSGI");
+  }
+  return name == "FCGI" || config.form == Form::FcgiScript;
+}
+
+std::optional<std::string> apply_application(const std::vector<std::string>& arguments,
+                                             Config& config) {
+  if (arguments.size() > 1) return wrong_number(arguments, config.form);
+  if (!arguments.empty()) {
+    if (!config.application_path.empty()) {
+      return "there are two applications, option '--app' " + in_quotes(config.application_path) +
+             " and the argument " + in_quotes(arguments[0]);
+    }
+    if (arguments[0].empty()) return std::string(kArguments[0].name) + " is empty";
+    config.application_path = arguments[0];
+  }
+  if (config.application_path.empty() && config.application_code.empty())
+    return wrong_number(arguments, config.form);
+  if (!config.application_code.empty() && !config.loader.empty())
+    return "options '--eval' and '--loader' both say how to load the application";
+  if (config.plack_env == "development") {
+    config.notes.emplace_back(
+        "PLACK_ENV is development for the application, but no middleware is added as plackup would "
+        "do: enable StackTrace, Lint and the like in the application");
+  }
+  if (!config.stats_socket_path.empty()) {
+    if (auto message = check_socket_path("option '--stats':", config.stats_socket_path))
+      return message;
+    if (looks_like_tcp(config.stats_socket_path)) {
+      return "option '--stats': " + in_quotes(config.stats_socket_path) +
+             " looks like a TCP address, but is the path of a UNIX domain socket: for a file of "
+             "that name write ./" +
+             config.stats_socket_path;
+    }
+  }
+  const bool is_fastcgi = apply_server(config);
+  config.inherited_protocol = is_fastcgi ? Protocol::FastCgi : Protocol::Http;
+  for (Address& address : config.hints.listen) {
+    const bool is_http = !is_fastcgi && address.kind == Address::Kind::Tcp;
+    config.listen.push_back(
+        {.address = std::move(address), .protocol = is_http ? Protocol::Http : Protocol::FastCgi});
+  }
+  auto address = address_of(config.hints);
+  if (!address) return address.error();
+  const Listen listen{.address = *address, .protocol = config.inherited_protocol};
+  if (!config.hints.host.empty() || !config.hints.port.empty()) {
+    config.listen.push_back(listen);
+  } else if (config.form == Form::Application) {
+    config.fallback = listen;
+  }
+  return std::nullopt;
+}
+
+// The names of Plack::Loader's ways to run a server; their users find what they are used to under other options.
+std::optional<std::string> check_loader(std::string_view loader) {
+  constexpr std::string_view kPrefix = "Plack::Loader::";
+  if (loader.starts_with(kPrefix)) loader.remove_prefix(kPrefix.size());
+  std::string_view instead;
+  if (loader == "Shotgun") {
+    instead = "the application is loaded once and not for each request: develop with plackup";
+  } else if (loader == "Restarter") {
+    instead = kNoReload;
+  } else if (loader == "Delayed") {
+    instead = "use --no-preload, which loads the application in each worker";
+  } else {
+    return std::nullopt;
+  }
+  return "option '--loader': " + std::string(loader) +
+         " is a loader of plackup, not a module that loads the application; " +
+         std::string(instead);
 }
 
 }  // namespace
 
 std::string UsageError::text() const {
-  return "bladepsgi: " + message + "\n" + usage_line() + "Try 'bladepsgi --help'.\n";
+  const std::string name(name_of(program));
+  return name + ": " + message + "\n" + usage_lines(program) + "Try '" + name + " --help'.\n";
+}
+
+Program program_of(std::string_view path) {
+  const std::size_t slash = path.rfind('/');
+  if (slash != std::string_view::npos) path.remove_prefix(slash + 1);
+  return path == name_of(Program::BladepsgiFcgi) ? Program::BladepsgiFcgi : Program::Bladepsgi;
 }
 
 Parsed parse(int argc, const char* const* argv) {
   const std::span<const char* const> all(argv, static_cast<std::size_t>(std::max(argc, 0)));
-  Reader reader(all.empty() ? all : all.subspan(1));
+  const Program program = all.empty() ? Program::Bladepsgi : program_of(all.front());
+  Reader reader(all.empty() ? all : all.subspan(1), forms_of(program));
   reader.read();
   if (reader.question()) {
-    return Information{*reader.question() == Question::Help ? help_text() : version_text()};
+    return Information{*reader.question() == Question::Help ? help_text(program) : version_text()};
   }
-  if (reader.error()) return UsageError{*reader.error()};
+  const std::vector<std::string>& arguments = reader.words().arguments;
   Config config = defaults();
-  if (auto message = apply_options(reader.words().options, config)) return UsageError{*message};
-  if (auto message = apply_arguments(reader.words().arguments, config)) return UsageError{*message};
+  config.form = program == Program::BladepsgiFcgi      ? Form::FcgiScript
+                : arguments.size() < kArguments.size() ? Form::Application
+                                                       : Form::Classic;
+  const auto options = spell_out(reader.words().options, config.form);
+  if (!options) return UsageError{options.error(), program};
+  if (auto message = apply_options(*options, config)) return UsageError{*message, program};
+  if (auto message = check_loader(config.loader)) return UsageError{*message, program};
+  if (config.loader == "Plack::Loader") config.loader.clear();  // plackup's own default
+  auto message = config.form == Form::Classic ? apply_classic(arguments, config)
+                                              : apply_application(arguments, config);
+  if (message) return UsageError{*message, program};
   return config;
 }
 

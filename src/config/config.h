@@ -16,6 +16,16 @@
 
 namespace bladepsgi::config {
 
+// One binary, two names. The second has the habits of FastCGI scripts: `plackup -s FCGI`, Catalyst's *_fastcgi.pl.
+enum class Program : std::uint8_t { Bladepsgi, BladepsgiFcgi };
+
+// What a command line looks like, and so what its letters mean.
+enum class Form : std::uint8_t {
+  Classic,      // the four arguments of version 1.0
+  Application,  // an application alone, as with plackup
+  FcgiScript,   // under the name bladepsgi-fcgi
+};
+
 enum class OnCrash : std::uint8_t { Restart, Stop };
 
 // Where a request body is while the application reads it.
@@ -44,17 +54,39 @@ struct Listen {
 
 enum class Errors : std::uint8_t { Log, FastCgi };
 
+// What only parse() needs, to know what was meant.
+struct Hints {
+  std::vector<Address> listen;  // of no protocol yet
+  std::string host;
+  std::string port;
+  std::string server;
+};
+
 // Plain data. Made only by parse() and defaults(): the values of options not given are those of the table in options.h,
 // the zeros here are never seen.
 struct Config {
+  Form form = Form::Classic;
+  Hints hints;                     // parse() has drawn its conclusions; nobody else looks at them
+  std::vector<std::string> notes;  // what was asked for and is not done; the log says so once
+
   // Arguments, as given.
-  std::string application_path;
-  std::uint32_t workers = 0;
+  std::string application_path;   // empty: application_code is all there is
+  std::uint32_t workers = 0;      // 0: as many as the machine likes
   std::vector<Listen> listen;     // FASTCGI_SOCKET_PATH is the first
   std::string stats_socket_path;  // empty: none
 
+  // Of sockets that the process was started with, when nothing else says it.
+  Protocol inherited_protocol = Protocol::FastCgi;
+  // Where to listen when there is nothing else to listen on, inherited or asked for.
+  std::optional<Listen> fallback;
+
   // Application
-  std::string loader;                // empty: application_path is a PSGI file
+  std::string
+      application_code;  // evaluated to get the application; may use that of application_path
+  std::string loader;    // empty: application_path is a PSGI file
+  std::vector<std::string> include_directories;
+  std::vector<std::string> modules;  // as perl's -M takes them
+  std::string plack_env;             // empty: as in the environment
   std::optional<std::string> mount;  // "" is the root, else "/…" without a trailing slash
   PathInfo path_info = PathInfo::Auto;
   std::chrono::milliseconds load_timeout{};
@@ -107,18 +139,22 @@ struct Information {
 
 // Print `text()` on stderr and leave with ExitCode::Usage.
 struct UsageError {
-  std::string
-      message;  // one sentence without newline: what is wrong with which word, and what would be right
-  [[nodiscard]] std::string text()
-      const;  // the message, the usage line and where to find help, newline at the end
+  // One sentence without newline: what is wrong with which word, and what would be right.
+  std::string message;
+  Program program = Program::Bladepsgi;
+  // The message, the usage lines and where to find help, newline at the end.
+  [[nodiscard]] std::string text() const;
 };
 
 using Parsed = std::variant<Config, Information, UsageError>;
 
-// `argv[0]` is not looked at. --help or --version anywhere among the options wins over whatever else is wrong.
+// Which of the two names argv[0] ends in.
+[[nodiscard]] Program program_of(std::string_view path);
+
+// --help or --version anywhere among the options wins over whatever else is wrong.
 [[nodiscard]] Parsed parse(int argc, const char* const* argv);
 
-// Every option at its default; the four arguments empty.
+// Every option at its default; the arguments empty.
 [[nodiscard]] Config defaults();
 
 // The program's version, "2.0.0".

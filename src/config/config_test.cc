@@ -22,8 +22,8 @@ using testing::StartsWith;
 
 using Line = std::vector<std::string>;
 
-Parsed parse_line(const Line& words) {
-  std::vector<const char*> argv{"bladepsgi"};
+Parsed parse_line(const Line& words, const char* name = "bladepsgi") {
+  std::vector<const char*> argv{name};
   for (const std::string& word : words)
     argv.push_back(word.c_str());
   return parse(static_cast<int>(argv.size()), argv.data());
@@ -36,8 +36,8 @@ Line with_four(Line options) {
   return options;
 }
 
-Config config_of(const Line& words) {
-  Parsed parsed = parse_line(words);
+Config config_of(const Line& words, const char* name = "bladepsgi") {
+  Parsed parsed = parse_line(words, name);
   if (const auto* error = std::get_if<UsageError>(&parsed)) {
     ADD_FAILURE() << error->message;
     return {};
@@ -49,8 +49,8 @@ Config config_of(const Line& words) {
   return std::get<Config>(parsed);
 }
 
-std::string error_of(const Line& words) {
-  const Parsed parsed = parse_line(words);
+std::string error_of(const Line& words, const char* name = "bladepsgi") {
+  const Parsed parsed = parse_line(words, name);
   const auto* error = std::get_if<UsageError>(&parsed);
   return error == nullptr ? "(no error)" : error->message;
 }
@@ -276,10 +276,7 @@ INSTANTIATE_TEST_SUITE_P(
     Arguments,
     RefusedLine,
     testing::Values(
-        BadLine{
-            {},
-            {"expected 4 arguments, got none",
-             "missing APPLICATION_PATH, NUM_WORKERS, FASTCGI_SOCKET_PATH and STATS_SOCKET_PATH"}},
+        BadLine{{}, {"expected an application alone or 4 arguments, got none"}},
         BadLine{{"app.psgi", "4"},
                 {"got 2: 'app.psgi' '4'", "missing FASTCGI_SOCKET_PATH and STATS_SOCKET_PATH"}},
         BadLine{{"app.psgi", "4", "f"}, {"got 3: 'app.psgi' '4' 'f'; missing STATS_SOCKET_PATH"}},
@@ -310,7 +307,9 @@ TEST(Parse, ShowsHelp) {
                            Line{"app.psgi", "--help"}, Line{"--bogus", "-h"},
                            Line{"--backlog=x", "--help"}, Line{"-hv"}}) {
     SCOPED_TRACE(testing::PrintToString(line));
-    EXPECT_THAT(information_of(line), StartsWith("Usage: bladepsgi [OPTION]... APPLICATION_PATH"));
+    EXPECT_THAT(information_of(line),
+                StartsWith("Usage: bladepsgi [OPTION]... APPLICATION_PATH\n"
+                           "       bladepsgi [OPTION]... APPLICATION_PATH NUM_"));
   }
 }
 
@@ -331,9 +330,163 @@ TEST(Parse, LooksAtNothingWithoutAProgramName) {
 TEST(UsageError, ShowsMessageUsageAndHelp) {
   EXPECT_EQ(UsageError{"it is wrong"}.text(),
             "bladepsgi: it is wrong\n"
-            "Usage: bladepsgi [OPTION]... APPLICATION_PATH NUM_WORKERS FASTCGI_SOCKET_PATH "
+            "Usage: bladepsgi [OPTION]... APPLICATION_PATH\n"
+            "       bladepsgi [OPTION]... APPLICATION_PATH NUM_WORKERS FASTCGI_SOCKET_PATH "
             "STATS_SOCKET_PATH\n"
             "Try 'bladepsgi --help'.\n");
+  EXPECT_EQ((UsageError{"it is wrong", Program::BladepsgiFcgi}.text()),
+            "bladepsgi-fcgi: it is wrong\n"
+            "Usage: bladepsgi-fcgi [OPTION]... APPLICATION_PATH\n"
+            "Try 'bladepsgi-fcgi --help'.\n");
+}
+
+// "http :8080, fastcgi /run/app.sock"
+std::string listeners_of(const Config& config) {
+  std::string text;
+  for (const Listen& one : config.listen) {
+    text += text.empty() ? "" : ", ";
+    text += one.protocol == Protocol::Http ? "http " : "fastcgi ";
+    text += to_text(one.address);
+  }
+  return text;
+}
+
+TEST(ApplicationForm, NeedsNothingButAnApplication) {
+  const Config config = config_of({"app.psgi"});
+  EXPECT_EQ(config.form, Form::Application);
+  EXPECT_EQ(config.application_path, "app.psgi");
+  EXPECT_EQ(config.workers, 0U);  // the machine decides
+  EXPECT_EQ(config.stats_socket_path, "");
+  EXPECT_TRUE(config.listen.empty());
+  ASSERT_TRUE(config.fallback);
+  EXPECT_EQ(to_text(config.fallback->address), "127.0.0.1:5000");
+  EXPECT_EQ(config.fallback->protocol, Protocol::Http);
+  EXPECT_EQ(config.inherited_protocol, Protocol::Http);
+  EXPECT_THAT(config.notes, testing::IsEmpty());
+}
+
+TEST(ApplicationForm, TakesTheApplicationByOption) {
+  EXPECT_EQ(config_of({"-a", "x.psgi"}).application_path, "x.psgi");
+  EXPECT_EQ(config_of({"--app=x.psgi"}).application_path, "x.psgi");
+  const Config config = config_of({"-e", "sub { -1 }"});
+  EXPECT_EQ(config.application_code, "sub { -1 }");
+  EXPECT_EQ(config.application_path, "");
+  EXPECT_EQ(config_of({"-e", "enable 'X'", "app.psgi"}).application_path, "app.psgi");
+  EXPECT_EQ(config_of({"-eenable 'X'", "-aapp.psgi"}).application_code, "enable 'X'");
+}
+
+TEST(ApplicationForm, UnderstandsPlackup) {
+  const Config config = config_of({"-I", "lib", "-Iother", "-MFoo=bar,baz", "-M-strict", "-E",
+                                   "staging", "--path", "/shop", "--workers=7", "--stats", "s.sock",
+                                   "--no-default-middleware", "-s", "Starman", "app.psgi"});
+  EXPECT_THAT(config.include_directories, testing::ElementsAre("lib", "other"));
+  EXPECT_THAT(config.modules, testing::ElementsAre("Foo=bar,baz", "-strict"));
+  EXPECT_EQ(config.plack_env, "staging");
+  EXPECT_EQ(config.mount, "/shop");
+  EXPECT_EQ(config.workers, 7U);
+  EXPECT_EQ(config.stats_socket_path, "s.sock");
+  EXPECT_THAT(config.notes, testing::IsEmpty());
+}
+
+TEST(ApplicationForm, SaysWhatItLeavesOut) {
+  EXPECT_THAT(config_of({"-E", "development", "a"}).notes,
+              testing::ElementsAre(HasSubstr("no middleware")));
+  EXPECT_THAT(config_of({"-s", "Twiggy", "a"}).notes,
+              testing::ElementsAre(HasSubstr("--server=Twiggy")));
+  EXPECT_EQ(config_of({"-L", "Plack::Loader", "a"}).loader, "");
+}
+
+TEST(ApplicationForm, ListensWhereItIsTold) {
+  struct Case {
+    Line options;
+    const char* listeners;
+  };
+
+  for (const Case& one :
+       {Case{{"-p", "8080"}, "http 127.0.0.1:8080"}, Case{{"--port=0"}, "http 127.0.0.1:0"},
+        Case{{"-o", "0.0.0.0"}, "http 0.0.0.0:5000"}, Case{{"-o", "*", "-p", "80"}, "http *:80"},
+        Case{{"--host", "::1", "-p80"}, "http [::1]:80"}, Case{{"--host=[::1]"}, "http [::1]:5000"},
+        Case{{"-l", ":8080"}, "http :8080"},
+        Case{{"-l", "8080", "--listen", "/run/a"}, "http :8080, fastcgi /run/a"},
+        Case{{"--listen", "fd:3"}, "fastcgi fd:3"}, Case{{"-S", "/run/a"}, "fastcgi /run/a"},
+        Case{{"--socket=/run/a"}, "fastcgi /run/a"}, Case{{"--http", "/run/a"}, "http /run/a"},
+        Case{{"--fastcgi", ":9000"}, "fastcgi :9000"},
+        Case{{"-l:1", "-p2", "--http=:3"}, "http :3, http :1, http 127.0.0.1:2"},
+        Case{{"-s", "FCGI", "-l", ":9000"}, "fastcgi :9000"},
+        Case{{"-p", "9000", "--server=FCGI"}, "fastcgi 127.0.0.1:9000"},
+        Case{{"-s", "FCGI", "--http", ":80"}, "http :80"}}) {
+    SCOPED_TRACE(testing::PrintToString(one.options));
+    Line line = one.options;
+    line.emplace_back("app.psgi");
+    const Config config = config_of(line);
+    EXPECT_EQ(listeners_of(config), one.listeners);
+  }
+  const Config config = config_of({"-s", "FCGI", "app.psgi"});
+  EXPECT_EQ(config.fallback->protocol, Protocol::FastCgi);
+  EXPECT_EQ(config.inherited_protocol, Protocol::FastCgi);
+}
+
+TEST(ClassicForm, ListensForFastCgi) {
+  const Config config =
+      config_of(with_four({"--listen=:9000", "--fastcgi=:1", "--http=:2", "--listen", "/x"}));
+  EXPECT_EQ(listeners_of(config),
+            "fastcgi /run/app.sock, fastcgi :1, http :2, fastcgi :9000, fastcgi /x");
+  EXPECT_FALSE(config.fallback);
+}
+
+TEST(ClassicForm, TakesLongNamesThatMeanNothingElse) {
+  const Config config = config_of(with_four({"--include=lib", "--module=Foo", "--env=test"}));
+  EXPECT_THAT(config.include_directories, testing::ElementsAre("lib"));
+  EXPECT_THAT(config.modules, testing::ElementsAre("Foo"));
+  EXPECT_EQ(config.plack_env, "test");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Forms,
+    RefusedLine,
+    testing::Values(
+        BadLine{with_four({"-I", "lib"}),
+                {"unknown option '-I' with four arguments", "with an application alone"}},
+        BadLine{with_four({"-o", "h"}), {"unknown option '-o'"}},
+        BadLine{with_four({"--host=h"}), {"unknown option '--host' with four arguments"}},
+        BadLine{with_four({"--port=80"}), {"unknown option '--port' with four arguments"}},
+        BadLine{with_four({"--workers=3"}), {"'--workers'", "four arguments", "NUM_WORKERS"}},
+        BadLine{with_four({"--stats=s"}), {"'--stats'", "STATS_SOCKET_PATH"}},
+        BadLine{with_four({"--app=s"}), {"'--app'", "APPLICATION_PATH"}},
+        BadLine{{"-p", "http", "app.psgi"}, {"'--port'", "'http'", "0 to 65535"}},
+        BadLine{{"-p", "65536", "app.psgi"}, {"'--port'", "0 to 65535"}},
+        BadLine{{"app.psgi", "-p"}, {"'--port'", "needs a value"}},
+        BadLine{{"--host=/run/x", "app.psgi"}, {"'--host'", "--listen"}},
+        BadLine{{"--host=a b", "app.psgi"}, {"'--host'", "blanks"}},
+        BadLine{{"--workers=0", "app.psgi"}, {"'--workers'", "1 to 65536"}},
+        BadLine{{"--stats=" + std::string(108, 's'), "app.psgi"}, {"'--stats'", "107 at most"}},
+        BadLine{{"--stats=:9", "app.psgi"}, {"'--stats'", "TCP"}},
+        BadLine{{"-a", "x", "y"}, {"two applications", "'x'", "'y'"}},
+        BadLine{{""}, {"APPLICATION_PATH is empty"}},
+        BadLine{{"-e", "sub {}", "--loader=L"}, {"'--eval'", "'--loader'"}},
+        BadLine{{"-L", "Shotgun", "app.psgi"}, {"Shotgun", "plackup"}},
+        BadLine{{"--loader=Restarter", "app.psgi"}, {"Restarter", "restart the server"}},
+        BadLine{with_four({"-l", "Plack::Loader::Delayed"}), {"Delayed", "--no-preload"}},
+        BadLine{{"-r", "app.psgi"}, {"'--reload'", "restart the server"}},
+        BadLine{{"-R", "lib,t", "app.psgi"}, {"'--Reload'", "restart the server"}},
+        BadLine{{"--prot=80", "app.psgi"}, {"'--prot'", "'--port'"}},
+        BadLine{{"--wokers=80", "app.psgi"}, {"'--workers'"}}));
+
+// Which words are arguments is known before it is known what the letters mean.
+TEST(Letters, TakeAValueInEveryFormOrInNone) {
+  for (const Program program : {Program::Bladepsgi, Program::BladepsgiFcgi}) {
+    for (int letter = '!'; letter <= '~'; ++letter) {
+      std::optional<bool> takes_value;
+      for (const Form form : forms_of(program)) {
+        const Option* option = find_letter(static_cast<char>(letter), form);
+        if (option == nullptr) continue;
+        if (takes_value) {
+          EXPECT_EQ(*takes_value, !option->value.empty()) << static_cast<char>(letter);
+        }
+        takes_value = !option->value.empty();
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <span>
 #include <string_view>
+#include <vector>
 
 #include "base/text.h"
 #include "config/exit_codes.h"
@@ -15,7 +17,12 @@ namespace {
 constexpr std::size_t kWidth = 80;
 constexpr std::size_t kHelpColumn = 30;
 constexpr std::string_view kSummary =
-    "Loads a PSGI application once and serves it over FastCGI from NUM_WORKERS processes.";
+    "Loads a PSGI application once and serves it over FastCGI and HTTP from preforked processes.";
+constexpr std::string_view kFormRules =
+    "With an application alone the options say how many workers there are and where they listen; "
+    "with none of these it is served on http://127.0.0.1:5000/. The form with four arguments is "
+    "that "
+    "of version 1.0.";
 constexpr std::string_view kTimes =
     "TIME is a whole number of seconds, or of ms, s, m or h (500ms).";
 constexpr std::string_view kSizes = "SIZE is a whole number of bytes, or of K, M or G (64K).";
@@ -71,15 +78,65 @@ std::string value_note(const Option& option) {
   return note + initial;
 }
 
-std::string help_entry(const Option& option) {
+bool is_in(const Forms& forms, std::span<const Form> some) {
+  return std::any_of(some.begin(), some.end(), [&](Form form) { return forms.has(form); });
+}
+
+// Which of `some` that are in `possible` are in `forms`: "with four arguments", "not with four arguments"; empty: all.
+std::string where_in(const Forms& forms, const Forms& possible, std::span<const Form> some) {
+  std::vector<std::string_view> in;
+  std::vector<std::string_view> out;
+  for (const Form form : some) {
+    if (possible.has(form)) (forms.has(form) ? in : out).push_back(form_name(form));
+  }
+  if (out.empty()) return {};
+  if (out.size() < in.size()) return "not " + std::string(out.front());
+  std::string text;
+  for (const std::string_view name : in)
+    text += (text.empty() ? "" : " or ") + std::string(name);
+  return text;
+}
+
+std::string dashed(const Spelling& spelling) {
+  return (spelling.word.size() == 1 ? "-" : "--") + std::string(spelling.word);
+}
+
+// Where the option is not available, and letters and other names that are so only in a form of the command line.
+std::string spelling_note(const Option& option, std::span<const Form> forms) {
+  std::string note;
+  if (const std::string where = where_in(option.forms, kEveryForm, forms); !where.empty())
+    note = (where.starts_with("not ") ? "" : "only ") + where;
+  std::string pending;  // what holds at the same place is said together
+  for (const Spelling& spelling : spellings_of(option)) {
+    if (!is_in(spelling.forms, forms)) continue;
+    const std::string where = where_in(spelling.forms, option.forms, forms);
+    if (spelling.word.size() == 1 && where.empty()) continue;  // stands before the name
+    const std::string place = where.empty() ? "" : " " + where;
+    if (!note.empty() && !pending.empty() && place == pending) {
+      note.insert(note.size() - place.size(), ", " + dashed(spelling));
+      continue;
+    }
+    note += (note.empty() ? "" : "; ") + dashed(spelling) + place;
+    pending = place;
+  }
+  return note;
+}
+
+std::string help_entry(const Option& option, std::span<const Form> forms) {
   std::string head;
-  for (const char letter : option.letters)
-    head += std::string("-") + letter + ", ";
+  for (const Spelling& spelling : spellings_of(option)) {
+    if (spelling.word.size() == 1 && is_in(spelling.forms, forms) &&
+        where_in(spelling.forms, option.forms, forms).empty())
+      head += dashed(spelling) + ", ";
+  }
   if (head.empty()) head = "    ";
   head += "--" + std::string(option.name);
   if (!option.value.empty()) head += "=" + std::string(option.value);
   std::string help(option.help);
-  if (const std::string note = value_note(option); !note.empty()) help += " (" + note + ")";
+  std::string note = spelling_note(option, forms);
+  if (const std::string value = value_note(option); !value.empty())
+    note += (note.empty() ? "" : "; ") + value;
+  if (!note.empty()) help += " (" + note + ")";
   return entry(head, help);
 }
 
@@ -110,28 +167,41 @@ std::string code(std::string_view text) {
   return "`" + std::string(text) + "`";
 }
 
+std::string classic_arguments() {
+  std::string line;
+  for (const Argument& argument : kArguments)
+    line += (line.empty() ? "" : " ") + std::string(argument.name);
+  return line;
+}
+
 }  // namespace
 
-std::string usage_line() {
-  std::string line = "Usage: bladepsgi [OPTION]...";
-  for (const Argument& argument : kArguments)
-    line += " " + std::string(argument.name);
-  return line + "\n";
+std::string usage_lines(Program program) {
+  const std::string command = std::string(name_of(program)) + " [OPTION]... ";
+  std::string lines = "Usage: " + command + std::string(kArguments.front().name) + "\n";
+  if (program == Program::BladepsgiFcgi) return lines;
+  return lines + "       " + command + classic_arguments() + "\n";
 }
 
 std::string version_text() {
   return "bladepsgi " + std::string(version()) + "\n";
 }
 
-std::string help_text() {
-  std::string text = usage_line() + "\n" + wrapped(kSummary, 0, 0) + "\nArguments:\n";
+std::string help_text(Program program) {
+  const std::span<const Form> forms = forms_of(program);
+  const bool is_classic_possible = is_in({Form::Classic}, forms);
+  std::string text = usage_lines(program) + "\n" + wrapped(kSummary, 0, 0);
+  if (is_classic_possible) text += wrapped(kFormRules, 0, 0);
+  text += "\nArguments:\n";
   for (const Argument& argument : kArguments) {
     text += entry(std::string(argument.name), argument.help);
+    if (!is_classic_possible) break;
   }
   for (const SectionTitle& section : kSections) {
     text += "\n" + std::string(section.title) + ":\n";
     for (const Option& option : kOptions) {
-      if (option.section == section.section) text += help_entry(option);
+      if (option.section == section.section && is_in(option.forms, forms))
+        text += help_entry(option, forms);
     }
   }
   text += "\n" + wrapped(kTimes, 0, 0) + wrapped(kSizes, 0, 0) + wrapped(kRules, 0, 0);
@@ -146,10 +216,10 @@ std::string options_markdown() {
   std::string text =
       "# Command line\n\n<!-- Made by `./dev docs` from src/config/options.h; a test compares. "
       "-->\n\n"
-      "    bladepsgi [OPTION]...";
-  for (const Argument& argument : kArguments)
-    text += " " + std::string(argument.name);
-  text += "\n\n| argument | meaning |\n| --- | --- |\n";
+      "    bladepsgi [OPTION]... " +
+      std::string(kArguments.front().name) + "\n    bladepsgi [OPTION]... " + classic_arguments() +
+      "\n\n" + std::string(kFormRules) + "\n";
+  text += "\n| argument | meaning |\n| --- | --- |\n";
   for (const Argument& argument : kArguments) {
     text += "| " + code(argument.name) + " | " + markdown_cell(argument.help) + " |\n";
   }
@@ -163,11 +233,18 @@ std::string options_markdown() {
       std::string name = "--" + std::string(option.name);
       if (!option.value.empty()) name += "=" + std::string(option.value);
       name = code(name);
-      for (const char letter : option.letters)
-        name += ", " + code(std::string("-") + letter);
+      for (const Spelling& spelling : spellings_of(option)) {
+        name += ", " + code(dashed(spelling));
+        if (const std::string where = where_in(spelling.forms, option.forms, kForms);
+            !where.empty())
+          name += " (" + where + ")";
+      }
+      std::string help(option.help);
+      if (const std::string where = where_in(option.forms, kEveryForm, kForms); !where.empty())
+        help += (where.starts_with("not ") ? " (" : " (only ") + where + ")";
       const std::string initial =
           option.initial.empty() ? std::string(option.unset) : code(option.initial);
-      text += "| " + name + " | " + markdown_cell(option.help) + " | " +
+      text += "| " + name + " | " + markdown_cell(help) + " | " +
               markdown_cell(accepted_values(option)) + " | " + markdown_cell(initial) + " |\n";
     }
   }
@@ -182,10 +259,11 @@ std::string manual_page() {
   std::string text =
       ".TH BLADEPSGI 1 \"\" \"bladepsgi " + roff(version()) +
       "\" \"User Commands\"\n.SH NAME\nbladepsgi \\- application server for PSGI over "
-      "FastCGI\n.SH SYNOPSIS\n.B bladepsgi\n[\\fIOPTION\\fR]...";
+      "FastCGI and HTTP\n.SH SYNOPSIS\n.B bladepsgi\n[\\fIOPTION\\fR]... \\fI" +
+      roff(kArguments.front().name) + "\\fR\n.br\n.B bladepsgi\n[\\fIOPTION\\fR]...";
   for (const Argument& argument : kArguments)
     text += " \\fI" + roff(argument.name) + "\\fR";
-  text += "\n.SH DESCRIPTION\n" + roff(kSummary) + "\n.SH ARGUMENTS\n";
+  text += "\n.SH DESCRIPTION\n" + roff(kSummary) + "\n" + roff(kFormRules) + "\n.SH ARGUMENTS\n";
   for (const Argument& argument : kArguments) {
     text += ".TP\n.I " + roff(argument.name) + "\n" + roff(argument.help) + "\n";
   }
@@ -200,8 +278,10 @@ std::string manual_page() {
       text += "\\fB\\-\\-" + roff(option.name) + "\\fR";
       if (!option.value.empty()) text += "=\\fI" + roff(option.value) + "\\fR";
       text += "\n" + roff(option.help) + "\n";
-      if (const std::string note = value_note(option); !note.empty())
-        text += roff("(" + note + ")") + "\n";
+      std::string note = spelling_note(option, kForms);
+      if (const std::string value = value_note(option); !value.empty())
+        note += (note.empty() ? "" : "; ") + value;
+      if (!note.empty()) text += roff("(" + note + ")") + "\n";
     }
   }
   text +=

@@ -5,13 +5,15 @@
 
 #include <string>
 
+#include "config/config.h"
+
 namespace bladepsgi::config {
 
-// "Usage: bladepsgi [OPTION]... APPLICATION_PATH …", newline at the end.
-[[nodiscard]] std::string usage_line();
+// "Usage: bladepsgi [OPTION]... APPLICATION_PATH …" for each form of the command line, newlines at the end.
+[[nodiscard]] std::string usage_lines(Program program);
 
 // --help and --version; at most 80 columns wide.
-[[nodiscard]] std::string help_text();
+[[nodiscard]] std::string help_text(Program program);
 [[nodiscard]] std::string version_text();
 
 // docs/options.md.

@@ -18,17 +18,26 @@ namespace {
 using testing::HasSubstr;
 
 TEST(Options, AreDeclaredOnce) {
-  std::set<std::string_view> names;
-  std::set<char> letters;
-  for (const Option& option : kOptions) {
-    EXPECT_TRUE(names.insert(option.name).second) << option.name;
-    for (const char letter : option.letters)
-      EXPECT_TRUE(letters.insert(letter).second) << letter;
+  for (const Form form : kForms) {
+    std::set<std::string_view> words;
+    for (const Option& option : kOptions) {
+      if (option.forms.has(form)) {
+        EXPECT_TRUE(words.insert(option.name).second) << option.name;
+      }
+      for (const Spelling& spelling : spellings_of(option)) {
+        if (!spelling.forms.has(form)) continue;
+        EXPECT_TRUE(option.forms.has(form)) << spelling.word;
+        EXPECT_TRUE(words.insert(spelling.word).second) << spelling.word;
+      }
+    }
   }
+  for (const Spelling& spelling : kSpellings)
+    EXPECT_EQ(named_option(spelling.option).name, spelling.option);
 }
 
 TEST(Options, HaveAValueNameExactlyWhenTheyTakeOne) {
   for (const Option& option : kOptions) {
+    if (option.section == Section::OtherServers) continue;
     const bool bare =
         std::holds_alternative<Flag>(option.kind) || std::holds_alternative<Question>(option.kind);
     EXPECT_EQ(option.value.empty(), bare) << option.name;
@@ -38,7 +47,9 @@ TEST(Options, HaveAValueNameExactlyWhenTheyTakeOne) {
 // An unset option means something, and a reader has to know what.
 TEST(Options, SayWhatHappensWithoutThem) {
   for (const Option& option : kOptions) {
-    if (option.value.empty()) continue;
+    if (option.value.empty() || std::holds_alternative<Ignored>(option.kind) ||
+        std::holds_alternative<Refused>(option.kind))
+      continue;
     EXPECT_NE(option.initial.empty(), option.unset.empty()) << option.name;
   }
 }
@@ -54,7 +65,7 @@ TEST(Options, SayWhatEachWordOfAChoiceDoes) {
 }
 
 TEST(Manual, ShowsEveryOptionAndExitCodeEverywhere) {
-  for (const std::string& text : {help_text(), options_markdown()}) {
+  for (const std::string& text : {help_text(Program::Bladepsgi), options_markdown()}) {
     for (const Option& option : kOptions) {
       EXPECT_THAT(text, HasSubstr("--" + std::string(option.name)));
     }
@@ -76,15 +87,25 @@ TEST(Manual, ShowsEveryOptionAndExitCodeEverywhere) {
 }
 
 TEST(Manual, HelpFitsATerminal) {
-  const std::string text = help_text();
-  for (const std::string_view line : split(text, '\n')) {
-    if (line.starts_with("Usage:")) continue;  // one line, so that it can be copied
-    EXPECT_LE(line.size(), 80U) << line;
+  for (const Program program : {Program::Bladepsgi, Program::BladepsgiFcgi}) {
+    const std::string text = help_text(program);
+    const std::string usage = usage_lines(program);  // one line each, so that they can be copied
+    ASSERT_TRUE(text.starts_with(usage));
+    const std::string_view rest = std::string_view(text).substr(usage.size());
+    for (const std::string_view line : split(rest, '\n'))
+      EXPECT_LE(line.size(), 80U) << line;
   }
 }
 
+TEST(Manual, SaysWhereALetterMeansAnOption) {
+  const std::string text = help_text(Program::Bladepsgi);
+  EXPECT_THAT(text, HasSubstr("-a, --app=FILE"));
+  EXPECT_THAT(text, HasSubstr("titles. (-p with four"));
+  EXPECT_THAT(options_markdown(), HasSubstr("`-l` (with four arguments), `-L` (not with four "));
+}
+
 TEST(Manual, NamesRangeAndDefault) {
-  EXPECT_THAT(help_text(), HasSubstr("(1ms to 24h; default 60s)"));
+  EXPECT_THAT(help_text(Program::Bladepsgi), HasSubstr("(1ms to 24h; default 60s)"));
   EXPECT_THAT(options_markdown(), HasSubstr("| 1ms to 24h | `75s` |"));
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <stdexcept>
 
 #include "base/text.h"
 
@@ -89,6 +90,11 @@ bool try_store(const Kind& kind, std::string_view value, Config& config) {
             config.*text.field = value;
             return true;
           },
+          [&](const TextList& list) {
+            if (value.empty()) return false;
+            (config.*list.field).emplace_back(value);
+            return true;
+          },
           [&](const UrlPrefix& prefix) {
             if (!value.starts_with('/') || value.find_first_of("?#") != std::string_view::npos) {
               return false;
@@ -133,9 +139,24 @@ bool try_store(const Kind& kind, std::string_view value, Config& config) {
           [&](const ListenAddress& listen) {
             auto address = parse_address(value);
             if (!address) return false;
-            config.listen.push_back({.address = std::move(*address), .protocol = listen.protocol});
+            if (!listen.protocol) {
+              config.hints.listen.push_back(std::move(*address));
+            } else {
+              config.listen.push_back(
+                  {.address = std::move(*address), .protocol = *listen.protocol});
+            }
             return true;
           },
+          [&](const Hint& hint) {
+            if (value.empty()) return false;
+            config.hints.*hint.field = value;
+            return true;
+          },
+          [&](const Ignored& ignored) {
+            if (!ignored.note.empty()) config.notes.emplace_back(ignored.note);
+            return true;
+          },
+          [](const Refused&) { return false; },
           [](const Question&) { return true; },
       },
       kind);
@@ -143,11 +164,53 @@ bool try_store(const Kind& kind, std::string_view value, Config& config) {
 
 }  // namespace
 
+std::string_view form_name(Form form) {
+  switch (form) {
+    case Form::Classic:
+      return "with four arguments";
+    case Form::Application:
+      return "with an application alone";
+    case Form::FcgiScript:
+      return "under the name bladepsgi-fcgi";
+  }
+  return {};
+}
+
+std::vector<Spelling> spellings_of(const Option& option) {
+  std::vector<Spelling> found;
+  for (std::size_t i = 0; i < option.letters.size(); ++i)
+    found.push_back({option.letters.substr(i, 1), option.forms, option.name});
+  for (const Spelling& spelling : kSpellings) {
+    if (spelling.option == option.name) found.push_back(spelling);
+  }
+  return found;
+}
+
+const Option* find_letter(char letter, Form form) {
+  for (const Option& option : kOptions) {
+    if (option.forms.has(form) && option.letters.find(letter) != std::string_view::npos)
+      return &option;
+  }
+  for (const Spelling& spelling : kSpellings) {
+    if (spelling.forms.has(form) && spelling.word.size() == 1 && spelling.word.front() == letter)
+      return &named_option(spelling.option);
+  }
+  return nullptr;
+}
+
+const Option& named_option(std::string_view name) {
+  const auto option = std::find_if(kOptions.begin(), kOptions.end(),
+                                   [&](const Option& candidate) { return candidate.name == name; });
+  if (option == kOptions.end()) throw std::logic_error("no option '" + std::string(name) + "'");
+  return *option;
+}
+
 std::string accepted_values(const Option& option) {
   return std::visit(
       Overloaded{
           [](const Flag&) { return std::string{}; },
           [](const Text&) { return std::string{}; },
+          [](const TextList&) { return std::string{}; },
           [](const UrlPrefix&) {
             return std::string{"a path that begins with / and has no ? or #"};
           },
@@ -164,6 +227,9 @@ std::string accepted_values(const Option& option) {
           },
           [](const Choice& choice) { return list_of(choice.words); },
           [](const ListenAddress&) { return std::string{}; },
+          [](const Hint&) { return std::string{}; },
+          [](const Ignored&) { return std::string{}; },
+          [](const Refused&) { return std::string{}; },
           [](const Question&) { return std::string{}; },
       },
       option.kind);
@@ -179,6 +245,8 @@ std::optional<std::string> store_value(const Option& option,
     const auto address = parse_address(value);
     return message + (address ? std::string() : address.error());
   }
+  if (const auto* refused = std::get_if<Refused>(&option.kind))
+    return message + std::string(refused->reason);
   message += value.empty() ? "the value is empty" : "bad value '" + printable(value) + "'";
   if (!accepted.empty()) message += "; expected " + accepted;
   if (std::holds_alternative<Duration>(option.kind)) {

@@ -9,16 +9,51 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <variant>
+#include <vector>
 
 #include "config/config.h"
 
 namespace bladepsgi::config {
+
+class Forms {
+ public:
+  constexpr Forms(std::initializer_list<Form> forms) {
+    for (const Form form : forms)
+      bits_ |= bit(form);
+  }
+
+  [[nodiscard]] constexpr bool has(Form form) const { return (bits_ & bit(form)) != 0; }
+
+ private:
+  static constexpr unsigned bit(Form form) { return 1U << static_cast<unsigned>(form); }
+
+  unsigned bits_ = 0;
+};
+
+inline constexpr std::array kForms{Form::Classic, Form::Application, Form::FcgiScript};
+
+// Which of them a program's command line can have.
+[[nodiscard]] constexpr std::span<const Form> forms_of(Program program) {
+  const std::span<const Form> all(kForms);
+  return program == Program::BladepsgiFcgi ? all.last(1) : all.first(2);
+}
+
+[[nodiscard]] constexpr std::string_view name_of(Program program) {
+  return program == Program::BladepsgiFcgi ? "bladepsgi-fcgi" : "bladepsgi";
+}
+
+// "with four arguments"
+[[nodiscard]] std::string_view form_name(Form form);
+
+inline constexpr Forms kEveryForm{Form::Classic, Form::Application, Form::FcgiScript};
+inline constexpr Forms kNotClassic{Form::Application, Form::FcgiScript};
 
 // What an option's value is and where in Config it goes. Bounds are inclusive.
 struct Flag {
@@ -28,6 +63,11 @@ struct Flag {
 struct Text {
   std::string Config::*field;
   bool may_be_empty = false;
+};
+
+// May be given several times: each adds one.
+struct TextList {
+  std::vector<std::string> Config::*field;
 };
 
 struct UrlPrefix {
@@ -64,13 +104,27 @@ struct Choice {
 
 // May be given several times: each adds one.
 struct ListenAddress {
-  Protocol protocol;
+  std::optional<Protocol> protocol;  // none: what the form of the command line says
+};
+
+struct Hint {
+  std::string Hints::*field;
+};
+
+// Taken from another server's command line, where it may stay.
+struct Ignored {
+  std::string_view note;  // for the log; empty: nothing is lost
+};
+
+struct Refused {
+  std::string_view reason;  // and what to do instead
 };
 
 enum class Question : std::uint8_t { Help, Version };
 
 using Kind = std::variant<Flag,
                           Text,
+                          TextList,
                           UrlPrefix,
                           Number,
                           FileMode,
@@ -78,6 +132,9 @@ using Kind = std::variant<Flag,
                           Duration,
                           Choice,
                           ListenAddress,
+                          Hint,
+                          Ignored,
+                          Refused,
                           Question>;
 
 enum class Section : std::uint8_t {
@@ -88,12 +145,13 @@ enum class Section : std::uint8_t {
   RequestLimits,
   RequestBody,
   Log,
+  OtherServers,
   Information,
 };
 
 struct Option {
   std::string_view name;     // long form without its dashes
-  std::string_view letters;  // short forms, one character each
+  std::string_view letters;  // short forms, one character each; more of them in kSpellings
   std::string_view value;    // what the value is called in help; empty: takes none
   std::string_view initial;  // as it would be written on the command line; empty: unset
   std::string_view unset;    // what unset means, where that needs words
@@ -102,6 +160,15 @@ struct Option {
   std::string_view help;  // sentences; every one also makes sense in the manual page
   // In version 1.0 there were no other options: a prefix that named one of these then still names it.
   bool since_first_version = false;
+  Forms forms = kEveryForm;
+  std::string_view argument = {};  // of the classic form, where the option says nothing more
+};
+
+// Another way to write an option: a letter that means it in these forms only, or a second long name.
+struct Spelling {
+  std::string_view word;
+  Forms forms;
+  std::string_view option;
 };
 
 struct Argument {
@@ -128,7 +195,7 @@ struct SectionTitle {
   std::string_view title;
 };
 
-inline constexpr std::array<SectionTitle, 8> kSections{{
+inline constexpr std::array<SectionTitle, 9> kSections{{
     {Section::Application, "Application"},
     {Section::Processes, "Processes"},
     {Section::Socket, "Sockets"},
@@ -136,6 +203,7 @@ inline constexpr std::array<SectionTitle, 8> kSections{{
     {Section::RequestLimits, "Request limits"},
     {Section::RequestBody, "Request body"},
     {Section::Log, "Log"},
+    {Section::OtherServers, "Taken from other servers' command lines"},
     {Section::Information, "Information"},
 }};
 
@@ -158,8 +226,28 @@ inline constexpr std::uint64_t kPebi = kMebi * kGibi;
 inline constexpr std::chrono::milliseconds kShortest{1};
 inline constexpr std::chrono::milliseconds kLongest{std::chrono::hours{24}};
 
+inline constexpr std::string_view kNoReload =
+    "nothing is reloaded when a file changes: restart the server, or develop with plackup";
+
 inline constexpr std::array kOptions{
-    Option{"loader", "l", "MODULE", "", "the application is loaded as a PSGI file",
+    Option{"app", "a", "FILE", "", "APPLICATION_PATH", Section::Application,
+           Text{&Config::application_path},
+           "Path of the PSGI application file, instead of the argument.", false, kNotClassic,
+           "APPLICATION_PATH"},
+    Option{"eval", "", "CODE", "", "nothing", Section::Application, Text{&Config::application_code},
+           "Perl code whose value is the application. With a PSGI application file as well it may "
+           "be the middleware around that, in words of Plack::Builder.",
+           false, kNotClassic},
+    Option{"include", "", "DIRECTORY", "", "@INC as it is", Section::Application,
+           TextList{&Config::include_directories},
+           "Look for Perl modules there first; may be given several times."},
+    Option{"module", "", "MODULE", "", "none", Section::Application, TextList{&Config::modules},
+           "Use this Perl module before the application is loaded, written as for perl -M; may be "
+           "given several times."},
+    Option{"env", "", "NAME", "", "as in the environment, else deployment", Section::Application,
+           Text{&Config::plack_env},
+           "PLACK_ENV of the application. No value of it adds any middleware."},
+    Option{"loader", "", "MODULE", "", "the application is loaded as a PSGI file",
            Section::Application, Text{&Config::loader},
            "Perl module that loads the application, found through @INC. See BPSGI::Context.", true},
     Option{"mount", "", "PATH", "", "as the web server's SCRIPT_NAME says", Section::Application,
@@ -178,7 +266,10 @@ inline constexpr std::array kOptions{
            "Load the application in each worker after its fork, instead of once before: for code "
            "that does not survive a fork. Workers then share none of its memory."},
 
-    Option{"proctitle-prefix", "p", "PREFIX", "Blade", "", Section::Processes,
+    Option{"workers", "", "NUMBER", "", "one for each processor, at least 2", Section::Processes,
+           Number{&Config::workers, 1, kMostWorkers}, "Number of worker processes.", false,
+           kNotClassic, "NUM_WORKERS"},
+    Option{"proctitle-prefix", "", "PREFIX", "Blade", "", Section::Processes,
            Text{&Config::proctitle_prefix, true}, "Prefix of all process titles.", true},
     Option{"user", "", "NAME", "", "unchanged", Section::Processes, Text{&Config::user},
            "User to become before the application is loaded."},
@@ -194,13 +285,29 @@ inline constexpr std::array kOptions{
            "Address space for shared semaphores and atomics. Only what is used takes memory."},
 
     Option{
-        "listen", "", "ADDRESS", "", "only on FASTCGI_SOCKET_PATH", Section::Socket,
-        ListenAddress{Protocol::FastCgi},
-        "Serve FastCGI there, too; may be given several times. A path, HOST:PORT, [ADDRESS]:PORT, "
-        ":PORT (this machine only), *:PORT (every interface), or fd:NUMBER (a socket that the "
-        "server was started with)."},
-    Option{"http", "", "ADDRESS", "", "no HTTP", Section::Socket, ListenAddress{Protocol::Http},
-           "Serve HTTP/1.1 there; may be given several times. Addresses as for --listen."},
+        "listen", "", "ADDRESS", "", "see --port", Section::Socket, ListenAddress{std::nullopt},
+        "Listen there; may be given several times. A path, HOST:PORT, [ADDRESS]:PORT, :PORT (this "
+        "machine only), *:PORT (every interface), or fd:NUMBER (a socket that the server was "
+        "started with). It speaks FastCGI; but with an application alone HOST:PORT and the like "
+        "speak HTTP, as with plackup."},
+    Option{"fastcgi", "", "ADDRESS", "", "FASTCGI_SOCKET_PATH, else none", Section::Socket,
+           ListenAddress{Protocol::FastCgi},
+           "Serve FastCGI there, in every form of the command line; may be given several times. "
+           "Addresses as for --listen."},
+    Option{"http", "", "ADDRESS", "", "see --port", Section::Socket, ListenAddress{Protocol::Http},
+           "Serve HTTP/1.1 there, in every form of the command line; may be given several times. "
+           "Addresses as for --listen."},
+    Option{"host", "", "HOST", "", "127.0.0.1", Section::Socket, Hint{&Hints::host},
+           "Serve HTTP on this address or name, * for every interface, at the port of --port.",
+           false, kNotClassic},
+    Option{"port", "", "PORT", "", "5000", Section::Socket, Hint{&Hints::port},
+           "Serve HTTP on this port of --host, 0 for one that is free. An application alone that "
+           "has no other socket, asked for or inherited, is served on http://127.0.0.1:5000/.",
+           false, kNotClassic},
+    Option{"stats", "", "PATH", "", "no statistics socket", Section::Socket,
+           Text{&Config::stats_socket_path},
+           "UNIX domain socket to create for the statistics text.", false, kNotClassic,
+           "STATS_SOCKET_PATH"},
     Option{"socket-mode", "", "MODE", "0660", "", Section::Socket, FileMode{&Config::socket_mode},
            "Permissions of UNIX sockets."},
     Option{"socket-owner", "", "NAME", "", "that of --user, else the user that starts the server",
@@ -286,11 +393,51 @@ inline constexpr std::array kOptions{
            "Leave standard output and standard error of the application as they are, instead of "
            "writing them to the log line by line."},
 
+    Option{"server", "s", "NAME", "", "BladePSGI", Section::OtherServers, Hint{&Hints::server},
+           "FCGI: --listen, --host and --port serve FastCGI. Any other name changes nothing.",
+           false, kNotClassic},
+    Option{"no-default-middleware", "", "", "", "", Section::OtherServers, Ignored{""},
+           "Changes nothing: there is none.", false, kNotClassic},
+    Option{"reload", "r", "", "", "", Section::OtherServers, Refused{kNoReload},
+           "Refused: nothing is reloaded when a file changes.", false, kNotClassic},
+    Option{"Reload", "R", "PATHS", "", "", Section::OtherServers, Refused{kNoReload},
+           "Refused, as --reload.", false, kNotClassic},
+    Option{"daemonize", "D", "", "", "", Section::OtherServers,
+           Refused{"the server stays in the foreground: leave the background to systemd or another "
+                   "service manager, or to the shell's &"},
+           "Refused: the server stays in the foreground.", false, kNotClassic},
+
     Option{"help", "h?", "", "", "", Section::Information, Question::Help,
            "Print this text and exit.", true},
     Option{"version", "v", "", "", "", Section::Information, Question::Version,
            "Print the version and exit.", true},
 };
+
+// In version 1.0 -l and -p were what they still are with four arguments; without these plackup's meaning holds.
+inline constexpr std::array kSpellings{
+    Spelling{"l", {Form::Classic}, "loader"},
+    Spelling{"p", {Form::Classic}, "proctitle-prefix"},
+
+    Spelling{"l", {Form::Application}, "listen"},
+    Spelling{"p", {Form::Application}, "port"},
+    Spelling{"e", {Form::Application}, "eval"},
+    Spelling{"M", {Form::Application}, "module"},
+
+    Spelling{"I", kNotClassic, "include"},
+    Spelling{"E", kNotClassic, "env"},
+    Spelling{"o", kNotClassic, "host"},
+    Spelling{"S", kNotClassic, "listen"},
+    Spelling{"L", kNotClassic, "loader"},
+    Spelling{"path", kNotClassic, "mount"},
+    Spelling{"socket", kNotClassic, "listen"},
+};
+
+// All of them, that of Option::letters first.
+[[nodiscard]] std::vector<Spelling> spellings_of(const Option& option);
+
+// Null: no such letter or name in that form.
+[[nodiscard]] const Option* find_letter(char letter, Form form);
+[[nodiscard]] const Option& named_option(std::string_view name);
 
 // The values a message or a manual names: "1ms to 24h", "auto, stream or spool"; empty when anything goes.
 [[nodiscard]] std::string accepted_values(const Option& option);

@@ -1,11 +1,14 @@
 #include "overseer/options.h"
 
+#include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <utility>
 
+#include "config/options.h"
 #include "os/privileges.h"
 #include "os/system_error.h"
 
@@ -19,7 +22,7 @@ std::string spool_directory(const config::Config& config) {
   return temporary != nullptr && *temporary != '\0' ? temporary : "/tmp";
 }
 
-worker::Options make_worker_options(const config::Config& config) {
+worker::Options make_worker_options(const config::Config& config, std::uint32_t workers) {
   worker::Options options;
   options.idle_timeout = config.idle_timeout;
   worker::ExchangeOptions& exchange = options.exchange;
@@ -48,8 +51,8 @@ worker::Options make_worker_options(const config::Config& config) {
       options.forwarding = http::ForwardingFields::Both;
       break;
   }
-  options.fcgi_values.max_connections = config.workers;
-  options.fcgi_values.max_requests = config.workers;
+  options.fcgi_values.max_connections = workers;
+  options.fcgi_values.max_requests = workers;
   switch (config.input) {
     case config::Input::Auto:
       exchange.input = worker::InputMode::Auto;
@@ -76,11 +79,29 @@ worker::Options make_worker_options(const config::Config& config) {
   return options;
 }
 
+worker::Protocol worker_protocol(config::Protocol protocol) {
+  return protocol == config::Protocol::FastCgi ? worker::Protocol::FastCgi
+                                               : worker::Protocol::Http;
+}
+
 }  // namespace
+
+std::uint32_t default_workers() {
+  constexpr long kLeast = 2;
+  constexpr long kMost = config::kMostWorkers;
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  // More processors than fit the set: then what the machine has.
+  const long processors = ::sched_getaffinity(0, sizeof allowed, &allowed) == 0
+                              ? CPU_COUNT(&allowed)
+                              : ::sysconf(_SC_NPROCESSORS_ONLN);
+  return static_cast<std::uint32_t>(std::clamp(processors, kLeast, kMost));
+}
 
 Result<Options> make_options(const config::Config& config, const std::string& runtime_module) {
   Options options;
   options.title_prefix = config.proctitle_prefix;
+  options.notes = config.notes;
   options.raw_output = config.raw_output;
   options.access_log = config.access_log == "off"  ? std::string()
                        : config.access_log.empty() ? std::string("-")
@@ -90,10 +111,11 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
   PoolOptions& pool = options.pool;
   for (const config::Listen& one : config.listen) {
     auto& wanted = one.protocol == config::Protocol::Health ? pool.health : pool.listen;
-    wanted.push_back({.address = one.address,
-                      .protocol = one.protocol == config::Protocol::FastCgi
-                                      ? worker::Protocol::FastCgi
-                                      : worker::Protocol::Http});
+    wanted.push_back({.address = one.address, .protocol = worker_protocol(one.protocol)});
+  }
+  if (pool.listen.empty() && config.fallback) {
+    pool.listen.push_back({.address = config.fallback->address,
+                           .protocol = worker_protocol(config.fallback->protocol)});
   }
   pool.statistics_path = config.stats_socket_path;
   pool.access.mode = config.socket_mode;
@@ -108,7 +130,7 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
     pool.access.group = *group;
   }
   pool.backlog = static_cast<int>(config.backlog);
-  pool.workers = config.workers;
+  pool.workers = config.workers != 0 ? config.workers : default_workers();
   pool.shared_memory = config.shared_memory;
   pool.load_timeout = config.load_timeout;
 
@@ -117,7 +139,11 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
   zygote.runtime_module = runtime_module;
   zygote.preload = !config.no_preload;
   zygote.load.application_path = config.application_path;
+  zygote.load.application_code = config.application_code;
   zygote.load.loader = config.loader;
+  zygote.load.include_directories = config.include_directories;
+  zygote.load.modules = config.modules;
+  zygote.load.environment_name = config.plack_env;
   zygote.load.error_stream = config.errors == config::Errors::FastCgi
                                  ? runtime::ErrorStream::Protocol
                                  : runtime::ErrorStream::Log;
@@ -142,7 +168,7 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
       if (!pool.access.group) pool.access.group = identity->group;
     }
   }
-  zygote.worker = make_worker_options(config);
+  zygote.worker = make_worker_options(config, pool.workers);
   auto format = worker::AccessLog::compile(config.access_log_format);
   if (!format) return fail(Remedy::Refuse, "--access-log-format: " + format.error().message);
   if (!options.access_log.empty()) {

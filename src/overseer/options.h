@@ -30,11 +30,15 @@ struct PoolOptions {
 
 struct Options {
   std::string title_prefix;
+  std::vector<std::string> notes;  // for the log, once
   bool raw_output = false;
   std::string access_log;  // path, "-" for standard output; empty: none
   supervise::CrashAction on_crash = supervise::CrashAction::Restart;
   PoolOptions pool;  // the list of pools has one entry
 };
+
+// Processors that this process may run on, at least 2.
+[[nodiscard]] std::uint32_t default_workers();
 
 // Users and groups are looked up here. `runtime_module` is the path of the language runtime.
 Result<Options> make_options(const config::Config& config, const std::string& runtime_module);

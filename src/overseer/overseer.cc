@@ -33,6 +33,9 @@ int Overseer::run() {
     loop_.remove(signals_.fd());
     return to_int(config::ExitCode::Failure);
   }
+  for (const std::string& note : options_.notes)
+    log_.log(Severity::Log, note);
+
   Pool::Environment environment;
   environment.loop = &loop_;
   environment.log = &log_;

@@ -758,7 +758,8 @@ void Pool::on_load_failure(std::string_view reason) {
   environment_.log->log(
       Severity::Fatal,
       fmt::format("cannot start: {} did not load ({})",
-                  options_.zygote.load.loader.empty()
+                  !options_.zygote.load.application_code.empty() ? "the application of -e"
+                  : options_.zygote.load.loader.empty()
                       ? "application '" + printable(options_.zygote.load.application_path) + "'"
                       : "loader '" + printable(options_.zygote.load.loader) + "'",
                   reason));

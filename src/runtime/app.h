@@ -27,7 +27,11 @@ enum class ErrorStream : std::uint8_t {
 struct LoadOptions {
   std::string application_path;  // as given; relative to the working directory
   std::string loader;            // module name; empty: application_path is a PSGI file
+  std::string application_code;  // evaluated for the application; may wrap that of application_path
   std::vector<std::string> include_directories;  // searched first for modules
+  std::vector<std::string> modules;              // used before the application is loaded
+  std::string
+      environment_name;  // "development", for the application to know; empty: as in the environment
   ErrorStream error_stream = ErrorStream::Log;
 };
 
@@ -72,7 +76,7 @@ class App {
 };
 
 // One more with every change of Exchange, Host, App or what they use.
-inline constexpr std::uint32_t kModuleAbi = 2;
+inline constexpr std::uint32_t kModuleAbi = 3;
 inline constexpr const char* kModuleSymbol = "bladepsgi_runtime_module";
 
 struct Module {

@@ -23,6 +23,14 @@ using runtime::Next;
 
 namespace {
 
+// What a call in scalar context has left on the stack; a mortal of the caller's.
+SV* pop_value(pTHX_ SSize_t count) {
+  dSP;
+  SV* value = count > 0 ? POPs : &PL_sv_undef;
+  PUTBACK;
+  return sv_2mortal(SvREFCNT_inc_simple_NN(value));
+}
+
 // One value from a Perl function of ours or of the application; a mortal of the caller's.
 SV* call_for_value(pTHX_ SV* code, SV* argument) {
   dSP;
@@ -31,11 +39,7 @@ SV* call_for_value(pTHX_ SV* code, SV* argument) {
     XPUSHs(argument);
   }
   PUTBACK;
-  const SSize_t count = call_sv(code, G_SCALAR);
-  SPAGAIN;
-  SV* value = count > 0 ? POPs : &PL_sv_undef;
-  PUTBACK;
-  return sv_2mortal(SvREFCNT_inc_simple_NN(value));
+  return pop_value(aTHX_ call_sv(code, G_SCALAR));
 }
 
 SV* own_function(pTHX_ const char* name) {
@@ -44,6 +48,15 @@ SV* own_function(pTHX_ const char* name) {
 
 SV* text_of(pTHX_ std::string_view text) {
   return newSVpvn_flags(text.data(), text.size(), SVs_TEMP);
+}
+
+// A mortal reference to an array of them.
+SV* list_of(pTHX_ const std::vector<std::string>& texts) {
+  AV* list = newAV();
+  SV* reference = sv_2mortal(newRV_noinc(MUTABLE_SV(list)));
+  for (const std::string& text : texts)
+    av_push(list, newSVpvn(text.data(), text.size()));
+  return reference;
 }
 
 // PSGI keys are the server's; the loader may set extensions only.
@@ -134,10 +147,39 @@ void Application::set_application(CV* code) {
   }
 }
 
+void Application::prepare(const runtime::LoadOptions& options) {
+  PerlInterpreter* my_perl = perl_;
+  dSP;
+  PUSHMARK(SP);
+  EXTEND(SP, 3);
+  PUSHs(text_of(aTHX_ options.environment_name));
+  PUSHs(list_of(aTHX_ options.include_directories));
+  PUSHs(list_of(aTHX_ options.modules));
+  PUTBACK;
+  call_sv(own_function(aTHX_ "BPSGI::Server::prepare"), G_VOID | G_DISCARD);
+}
+
+void Application::load_code(const runtime::LoadOptions& options) {
+  PerlInterpreter* my_perl = perl_;
+  dSP;
+  PUSHMARK(SP);
+  EXTEND(SP, 3);
+  PUSHs(text_of(aTHX_ options.application_code));
+  PUSHs(text_of(aTHX_ options.application_path));
+  PUSHs(list_of(aTHX_ options.modules));
+  PUTBACK;
+  take_application(
+      pop_value(aTHX_ call_sv(own_function(aTHX_ "BPSGI::Server::load_code"), G_SCALAR)));
+}
+
 void Application::load_file(const std::string& path) {
   PerlInterpreter* my_perl = perl_;
-  SV* value =
-      call_for_value(aTHX_ own_function(aTHX_ "BPSGI::Server::load_file"), text_of(aTHX_ path));
+  take_application(
+      call_for_value(aTHX_ own_function(aTHX_ "BPSGI::Server::load_file"), text_of(aTHX_ path)));
+}
+
+void Application::take_application(SV* value) {
+  PerlInterpreter* my_perl = perl_;
   CV* code = code_of(aTHX_ value);  // asks an object with &{} once, not once a request
   if (code == nullptr) {
     croak("it returned %" SVf ", must be a code reference\n", SVfARG(describe(aTHX_ value)));
@@ -186,16 +228,13 @@ Result<void> Application::load(runtime::Host& host, const runtime::LoadOptions& 
   bool loaded = false;
   const Guarded guarded = run_guarded(aTHX_[&] {
     loaded = call_protected(aTHX_[&] {
-      AV* search = GvAVn(PL_incgv);
-      for (auto directory = options.include_directories.rbegin();
-           directory != options.include_directories.rend(); ++directory) {
-        av_unshift(search, 1);
-        av_store(search, 0, newSVpvn(directory->data(), directory->size()));
-      }
       SvREFCNT_dec(MUTABLE_SV(loader_env_));
       loader_env_ = nullptr;
       env_.prepare(aTHX_ shared_, options.error_stream);
-      if (options.loader.empty()) {
+      prepare(options);
+      if (!options.application_code.empty()) {
+        load_code(options);
+      } else if (options.loader.empty()) {
         load_file(options.application_path);
       } else {
         load_through(options.loader);
@@ -219,9 +258,13 @@ Result<void> Application::load(runtime::Host& host, const runtime::LoadOptions& 
     message = shared_.error;
   }
   if (!message.starts_with("cannot load ")) {
-    message.insert(0, options.loader.empty()
-                          ? "cannot load application '" + options.application_path + "': "
-                          : "cannot load loader '" + options.loader + "': ");
+    if (!options.application_code.empty()) {
+      message.insert(0, "cannot load the application of -e: ");
+    } else {
+      message.insert(0, options.loader.empty()
+                            ? "cannot load application '" + options.application_path + "': "
+                            : "cannot load loader '" + options.loader + "': ");
+    }
   }
   return fail(Remedy::GiveUp, std::move(message));
 }

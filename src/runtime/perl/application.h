@@ -34,7 +34,10 @@ class Application final : public runtime::App {
   explicit Application(PerlInterpreter* interpreter) : perl_(interpreter) {}
 
   Result<void> boot();
+  void prepare(const runtime::LoadOptions& options);
+  void load_code(const runtime::LoadOptions& options);
   void load_file(const std::string& path);
+  void take_application(SV* value);
   void load_through(const std::string& loader);
   void set_application(CV* code);
   void respond(Request& request);

@@ -6,11 +6,61 @@ namespace bladepsgi::perl {
 // of its own, and a plain word meaning a class.
 const char* const kLoadSource = R"perl(#line 1 "bladepsgi/load.pl"
 package BPSGI::Server;
+sub evaluate_text { return eval $_[0] }    # before anything that its text would inherit
+
 use strict;
 use warnings;
 use Scalar::Util ();
 
 $ENV{PLACK_ENV} ||= 'deployment';
+
+# What the command line asks for before anything is loaded.
+sub prepare {
+    my ($environment_name, $directories, $modules) = @_;
+    $ENV{PLACK_ENV} = $environment_name if length $environment_name;
+    if (@$directories) {
+        require lib;    # adds folders for one architecture as well, as perl -I does
+        lib->import(@$directories);
+    }
+    for my $module (@$modules) {
+        my $use = use_of($module);
+        evaluate_text("package Plack::Sandbox::command_line; $use 1") or die "cannot load module '$module': $@";
+    }
+    return;
+}
+
+# As after perl -M: Foo, Foo=bar,baz, -Foo, 'Foo qw(bar)'.
+sub use_of {
+    my ($word, $name, $rest) = $_[0] =~ /\A(-?)([A-Za-z_][A-Za-z0-9_]*(?:::[A-Za-z0-9_]+)*)(|[=\s].*)\z/s
+        or die "cannot load module '$_[0]': not a module name\n";
+    $word = $word ? 'no' : 'use';
+    return "$word $name$rest;" if $rest !~ s/\A=//;
+    $rest =~ s/([\\'])/\\$1/g;
+    return "$word $name split(/,/, '$rest');";
+}
+
+# As plackup -e: in the words of Plack::Builder, around the application of a file if there is one.
+sub load_code {
+    my ($code, $file, $modules) = @_;
+    my @modules = @$modules;
+    $code = "#line 1 \"-e\"\n$code\n;";
+    if (eval { require Plack::Builder }) {
+        unshift @modules, 'Plack::Builder';
+        our $wrapped = $file;
+        my $inner = length $file ? 'BPSGI::Server::load_file($BPSGI::Server::wrapped)' : '';
+        $code = "&builder(sub {\n$code $inner })";
+    }
+    elsif (length $file || $@ !~ m{\ACan't locate Plack/Builder\.pm }) {
+        die $@;
+    }
+    local $0    = '-e';
+    local @ARGV = ();
+    # Modules again: what they export is there already, but a pragma is for the text it stands in.
+    my $value = evaluate_text(join "\n", 'package Plack::Sandbox::command_line;', (map { use_of($_) } @modules), $code);
+    my $error = $@;
+    die $error if ref $error || length $error;
+    return $value;
+}
 
 sub load_file {
     my ($given) = @_;

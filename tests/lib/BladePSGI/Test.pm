@@ -16,6 +16,7 @@ use warnings;
 
 use Cwd ();
 use Exporter 'import';
+use Fcntl ();
 use File::Path ();
 use File::Temp ();
 use IO::Socket::INET;
@@ -162,7 +163,9 @@ sub process_title {
 }
 
 # start(app => TEXT | app_file => PATH, loader => MODULE_TEXT (package My::Loader), loader_name, files => {name => text},
-#       workers => 2, options => [...], env => {...}, ready => 0 to not wait, stderr => 'pipe', user_group => …)
+#       workers => 2, options => [...], env => {...}, ready => 0 to not wait, stderr => 'pipe', user_group => …,
+#       words => [...]: the whole command line instead of the four arguments, program => PATH, stdin => HANDLE,
+#       descriptors => [HANDLE, ...]: from 3 on)
 sub start {
     my ($class, %o) = @_;
     my $server = $class->prepare(%o);
@@ -191,6 +194,10 @@ sub prepare {
         stderr  => $o{stderr} || 'file',
         log     => "$folder/server.log",
         wrap    => $o{wrap} || [],
+        words   => $o{words},
+        program => $o{program} || bladepsgi_binary(),
+        stdin   => $o{stdin},
+        descriptors => $o{descriptors} || [],
     }, $class;
     $self->{app_path} = $o{app_file} // write_text("$folder/app.psgi", $o{app} // 'sub { [200, [], ["ok\n"]] }');
     if (defined $o{loader}) {
@@ -206,8 +213,9 @@ sub prepare {
 
 sub command {
     my ($self) = @_;
-    return (@{ $self->{wrap} }, bladepsgi_binary(), @{ $self->{options} }, $self->{app_path}, $self->{workers},
-        $self->{socket}, $self->{stats});
+    my @words = $self->{words} ? @{ $self->{words} }
+        : (@{ $self->{options} }, $self->{app_path}, $self->{workers}, $self->{socket}, $self->{stats});
+    return (@{ $self->{wrap} }, $self->{program}, @words);
 }
 
 sub launch {
@@ -235,6 +243,7 @@ sub launch {
         }
         open STDOUT, '>>', "$self->{folder}/stdout" or POSIX::_exit(126);
         delete @ENV{qw(PLACK_ENV BLADEPSGI_TEST)};
+        place_descriptors(@{ $self->{descriptors} });
         local %ENV = (%ENV, %{ $self->{env} });
         delete @ENV{ grep { !defined $ENV{$_} } keys %ENV };
         { no warnings 'exec'; exec { $command[0] } @command; }
@@ -244,6 +253,27 @@ sub launch {
     $self->{pid} = $pid;
     delete $self->{status};
     return $self;
+}
+
+# In a child, before exec: these handles become descriptors 3, 4, …, first out of the way of each other.
+sub place_descriptors {
+    my @high = map { fcntl($_, Fcntl::F_DUPFD(), 100) } @_;
+    POSIX::dup2($high[$_], 3 + $_) // POSIX::_exit(126) for 0 .. $#high;
+    POSIX::close($_) for @high;
+    return;
+}
+
+# "http://127.0.0.1:33961/" of the ready line: the first, or that with the number.
+sub url {
+    my ($self, $number) = @_;
+    my @urls = $self->log =~ m{ready: .*}g ? $& =~ m{(http://[^/\s]+/)}g : ();
+    return $urls[ $number || 0 ];
+}
+
+sub http_get {
+    my ($self, $path) = @_;
+    require HTTP::Tiny;
+    return HTTP::Tiny->new(timeout => 10 * $PATIENCE)->get(($self->url // 'http://127.0.0.1:1/') . $path =~ s{\A/}{}r);
 }
 
 sub folder   { return $_[0]{folder} }
