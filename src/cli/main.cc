@@ -16,6 +16,7 @@
 #include "config/exit_codes.h"
 #include "os/log.h"
 #include "os/process.h"
+#include "overseer/inherited.h"
 #include "overseer/options.h"
 #include "overseer/overseer.h"
 
@@ -51,7 +52,7 @@ void print(std::FILE* stream, const std::string& text) {
 }
 
 int run(int argc, char** argv) {
-  const config::Parsed parsed = config::parse(argc, argv);
+  config::Parsed parsed = config::parse(argc, argv);
   if (const auto* information = std::get_if<config::Information>(&parsed)) {
     print(stdout, information->text);
     return to_int(config::ExitCode::Success);
@@ -60,11 +61,15 @@ int run(int argc, char** argv) {
     print(stderr, error->text());
     return to_int(config::ExitCode::Usage);
   }
-  auto options = overseer::make_options(std::get<config::Config>(parsed), runtime_module());
-  if (!options) {
-    print(stderr, config::UsageError{options.error().message, config::program_of(argv[0])}.text());
+  auto& config = std::get<config::Config>(parsed);
+  const auto refuse = [argv](const std::string& reason) {
+    print(stderr, config::UsageError{reason, config::program_of(argv[0])}.text());
     return to_int(config::ExitCode::Usage);
-  }
+  };
+  if (auto taken = overseer::take_inherited_sockets(config); !taken)
+    return refuse(taken.error().message);
+  auto options = overseer::make_options(config, runtime_module());
+  if (!options) return refuse(options.error().message);
   os::ProcessTitle title(argc, argv);  // from here on argv's memory is not ours to read
   return overseer::Overseer(std::move(*options), title).run();
 }

@@ -4,6 +4,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <optional>
@@ -125,10 +126,18 @@ Result<std::unique_ptr<Listener>> adopt_listener(int fd) {
     return fail(Remedy::Refuse,
                 "descriptor " + std::to_string(fd) + " is no socket that listens for connections");
   }
-  // A descriptor of our own: that of whoever started us may be one of the first three, which have other duties.
-  Fd own(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  // A descriptor of our own: that of whoever started us may be one of the first three, which have other duties, and is
+  // inherited by whatever is started.
+  constexpr int kFirst = STDERR_FILENO + 1;
+  Fd own(::fcntl(fd, F_DUPFD_CLOEXEC, kFirst));
   if (!own.is_open())
     return fail(system_failure(errno, "duplicate descriptor", std::to_string(fd)));
+  if (fd < kFirst) {
+    const Fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    if (null.is_open()) ::dup2(null.get(), fd);
+  } else {
+    ::close(fd);
+  }
   const int flags = ::fcntl(own.get(), F_GETFL);
   ::fcntl(own.get(), F_SETFL, flags | O_NONBLOCK);
   sockaddr_storage address{};

@@ -117,6 +117,11 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
     pool.listen.push_back({.address = config.fallback->address,
                            .protocol = worker_protocol(config.fallback->protocol)});
   }
+  if (pool.listen.empty()) {
+    return fail(Remedy::Refuse,
+                "there is nothing to listen on: use --listen, or let the web server that starts it "
+                "pass its socket as descriptor 0");
+  }
   pool.statistics_path = config.stats_socket_path;
   pool.access.mode = config.socket_mode;
   if (!config.socket_owner.empty()) {
