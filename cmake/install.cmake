@@ -10,9 +10,11 @@ set_target_properties(runtime_perl PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_B
 
 # lib, not CMAKE_INSTALL_LIBDIR: a runtime is no library to link with, and the program must find it on every system.
 install(TARGETS bladepsgi RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(FILES $<TARGET_FILE_DIR:bladepsgi>/bladepsgi-fcgi DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS runtime_perl LIBRARY DESTINATION lib/bladepsgi/runtime)
 install(DIRECTORY perl/lib/ DESTINATION ${CMAKE_INSTALL_DATADIR}/perl5 FILES_MATCHING PATTERN *.pm PATTERN *.pod)
-install(FILES ${CMAKE_BINARY_DIR}/doc/bladepsgi.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES ${CMAKE_BINARY_DIR}/doc/bladepsgi.1 ${CMAKE_BINARY_DIR}/doc/bladepsgi-fcgi.1
+        DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES README.md CHANGELOG.md docs/options.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} RENAME copyright)
 install(DIRECTORY examples DESTINATION ${CMAKE_INSTALL_DOCDIR} USE_SOURCE_PERMISSIONS)

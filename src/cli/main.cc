@@ -8,12 +8,16 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <functional>
 #include <string>
 #include <utility>
 #include <variant>
 
 #include "config/config.h"
 #include "config/exit_codes.h"
+#include "config/options.h"
+#include "os/background.h"
+#include "os/fd.h"
 #include "os/log.h"
 #include "os/process.h"
 #include "overseer/inherited.h"
@@ -51,8 +55,25 @@ void print(std::FILE* stream, const std::string& text) {
   static_cast<void>(std::fflush(stream));
 }
 
+config::Environment environment() {
+  config::Environment set;
+  for (const config::Variable& variable : config::kVariables) {
+    const std::string name(variable.name);
+    if (const char* value = std::getenv(name.c_str()); value != nullptr) set.emplace(name, value);
+  }
+  return set;
+}
+
+// Nobody shall wait for the end of what a process in the background inherited. The log stays where it is.
+void give_up_terminal(bool keeps_output) {
+  const os::Fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null.is_open()) return;
+  ::dup2(null.get(), STDIN_FILENO);
+  if (!keeps_output) ::dup2(null.get(), STDOUT_FILENO);
+}
+
 int run(int argc, char** argv) {
-  config::Parsed parsed = config::parse(argc, argv);
+  config::Parsed parsed = config::parse(argc, argv, environment());
   if (const auto* information = std::get_if<config::Information>(&parsed)) {
     print(stdout, information->text);
     return to_int(config::ExitCode::Success);
@@ -70,8 +91,18 @@ int run(int argc, char** argv) {
     return refuse(taken.error().message);
   auto options = overseer::make_options(config, runtime_module());
   if (!options) return refuse(options.error().message);
-  os::ProcessTitle title(argc, argv);  // from here on argv's memory is not ours to read
-  return overseer::Overseer(std::move(*options), title).run();
+  const auto serve = [&] {
+    os::ProcessTitle title(argc, argv);  // from here on argv's memory is not ours to read
+    return overseer::Overseer(std::move(*options), title).run();
+  };
+  if (!config.daemonize) return serve();
+  return os::run_in_background([&](const std::function<void()>& release) {
+    options->on_ready = [&] {
+      give_up_terminal(config.raw_output);
+      release();
+    };
+    return serve();
+  });
 }
 
 }  // namespace

@@ -64,11 +64,11 @@ std::size_t edit_distance(std::string_view from, std::string_view to) {
   return cost[from.size()][to.size()];
 }
 
-std::string list_of(const std::vector<const Option*>& options) {
+std::string list_of(const std::vector<std::string_view>& names) {
   std::string list;
-  for (std::size_t i = 0; i < options.size(); ++i) {
-    if (i != 0) list += i + 1 == options.size() ? " or " : ", ";
-    list += dashed(*options[i]);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (i != 0) list += i + 1 == names.size() ? " or " : ", ";
+    list += "'--" + std::string(names[i]) + "'";
   }
   return list;
 }
@@ -108,12 +108,16 @@ std::string unknown_long(std::string_view name, Form form) {
   // A longer word may have more slips in it, but no word is taken for something quite different.
   constexpr std::size_t kLongestWorthComparing = 64;
   const std::size_t most_slips = 1 + std::min<std::size_t>(name.size() / 5, 2);
-  std::vector<const Option*> similar;
+  std::vector<std::string_view> similar;
+  const auto compare = [&](std::string_view known, const Forms& forms) {
+    if (known.size() > 1 && forms.has(form) && edit_distance(name, known) <= most_slips)
+      similar.push_back(known);
+  };
   if (name.size() <= kLongestWorthComparing) {
-    for (const Option& option : kOptions) {
-      if (option.forms.has(form) && edit_distance(name, option.name) <= most_slips)
-        similar.push_back(&option);
-    }
+    for (const Option& option : kOptions)
+      compare(option.name, option.forms);
+    for (const Spelling& spelling : kSpellings)
+      compare(spelling.word, spelling.forms);
   }
   if (!similar.empty()) message += "; did you mean " + list_of(similar) + "?";
   return message;
@@ -121,19 +125,20 @@ std::string unknown_long(std::string_view name, Form form) {
 
 Result<const Option*, std::string> find_long(std::string_view name, Form form) {
   std::vector<const Option*> candidates;
+  std::vector<std::string_view> names;
   std::vector<const Option*> first_version;
   for (const Option& option : kOptions) {
     if (is_spelled(option, name, form)) return &option;
     if (!option.forms.has(form) || !option.name.starts_with(name)) continue;
     candidates.push_back(&option);
+    names.push_back(option.name);
     if (option.since_first_version) first_version.push_back(&option);
   }
   if (candidates.empty()) return fail(unknown_long(name, form));
   if (candidates.size() == 1) return candidates.front();
   // An abbreviation that was good when there were four options is found in start scripts, and stays good.
   if (first_version.size() == 1) return first_version.front();
-  return fail("option '--" + std::string(name) + "' is ambiguous; it could be " +
-              list_of(candidates));
+  return fail("option '--" + std::string(name) + "' is ambiguous; it could be " + list_of(names));
 }
 
 // Reads argv as getopt_long does. CLI11 2.1 cannot: it knows no abbreviations, takes the next word as the value of
@@ -283,6 +288,22 @@ std::optional<std::string> apply_options(const std::vector<std::string>& words, 
     return refusal.what();
   }
   return error;
+}
+
+// What CGI::Fast, FCGI::ProcManager and their users say so.
+std::optional<std::string> apply_environment(const Environment& environment, Config& config) {
+  for (const Variable& variable : kVariables) {
+    const auto set = environment.find(variable.name);
+    if (set == environment.end() || set->second.empty()) continue;
+    if (variable.option.empty()) {
+      config.notes.push_back("environment variable " + std::string(variable.name) +
+                             " is without effect");
+      continue;
+    }
+    const auto message = store_value(named_option(variable.option), set->second, config);
+    if (message) return "environment variable " + std::string(variable.name) + ": " + *message;
+  }
+  return std::nullopt;
 }
 
 std::string wrong_number(const std::vector<std::string>& arguments, Form form) {
@@ -470,7 +491,7 @@ Program program_of(std::string_view path) {
   return path == name_of(Program::BladepsgiFcgi) ? Program::BladepsgiFcgi : Program::Bladepsgi;
 }
 
-Parsed parse(int argc, const char* const* argv) {
+Parsed parse(int argc, const char* const* argv, const Environment& environment) {
   const std::span<const char* const> all(argv, static_cast<std::size_t>(std::max(argc, 0)));
   const Program program = all.empty() ? Program::Bladepsgi : program_of(all.front());
   Reader reader(all.empty() ? all : all.subspan(1), forms_of(program));
@@ -479,17 +500,25 @@ Parsed parse(int argc, const char* const* argv) {
     return Information{*reader.question() == Question::Help ? help_text(program) : version_text()};
   }
   const std::vector<std::string>& arguments = reader.words().arguments;
-  Config config = defaults();
-  config.form = program == Program::BladepsgiFcgi      ? Form::FcgiScript
-                : arguments.size() < kArguments.size() ? Form::Application
-                                                       : Form::Classic;
-  const auto options = spell_out(reader.words().options, config.form);
+  const Form form = program == Program::BladepsgiFcgi      ? Form::FcgiScript
+                    : arguments.size() < kArguments.size() ? Form::Application
+                                                           : Form::Classic;
+  const auto options = spell_out(reader.words().options, form);
   if (!options) return UsageError{options.error(), program};
+  Config config = defaults();
+  config.form = form;
+  if (form == Form::FcgiScript) {
+    if (auto message = apply_environment(environment, config)) return UsageError{*message, program};
+  }
+  const std::vector<Address> from_environment = std::exchange(config.hints.listen, {});
   if (auto message = apply_options(*options, config)) return UsageError{*message, program};
+  if (config.listen.empty() && config.hints.listen.empty() && config.hints.host.empty() &&
+      config.hints.port.empty())
+    config.hints.listen = from_environment;
   if (auto message = check_loader(config.loader)) return UsageError{*message, program};
   if (config.loader == "Plack::Loader") config.loader.clear();  // plackup's own default
-  auto message = config.form == Form::Classic ? apply_classic(arguments, config)
-                                              : apply_application(arguments, config);
+  auto message = form == Form::Classic ? apply_classic(arguments, config)
+                                       : apply_application(arguments, config);
   if (message) return UsageError{*message, program};
   return config;
 }

@@ -1,11 +1,13 @@
 // Config: what the operator asked for, read once from the command line and never changed afterwards.
 //
 // A leaf: it knows no other room, so overseer translates it into each room's own Options. Nothing is looked at but the
-// words given (no file, no environment, no clock), and nothing is created: a wrong command line has no effect at all.
+// words given (no file, no clock), and nothing is created: a wrong command line has no effect at all.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -94,6 +96,8 @@ struct Config {
 
   // Processes
   std::string proctitle_prefix;
+  std::string pid_file;  // empty: none
+  bool daemonize = false;
   std::string user;   // empty: stay who we are
   std::string group;  // empty: that of `user`
   OnCrash on_crash = OnCrash::Restart;
@@ -151,8 +155,11 @@ using Parsed = std::variant<Config, Information, UsageError>;
 // Which of the two names argv[0] ends in.
 [[nodiscard]] Program program_of(std::string_view path);
 
+// Of the environment, what kVariables in options.h names and is set.
+using Environment = std::map<std::string, std::string, std::less<>>;
+
 // --help or --version anywhere among the options wins over whatever else is wrong.
-[[nodiscard]] Parsed parse(int argc, const char* const* argv);
+[[nodiscard]] Parsed parse(int argc, const char* const* argv, const Environment& environment = {});
 
 // Every option at its default; the arguments empty.
 [[nodiscard]] Config defaults();

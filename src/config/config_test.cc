@@ -453,6 +453,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadLine{with_four({"--workers=3"}), {"'--workers'", "four arguments", "NUM_WORKERS"}},
         BadLine{with_four({"--stats=s"}), {"'--stats'", "STATS_SOCKET_PATH"}},
         BadLine{with_four({"--app=s"}), {"'--app'", "APPLICATION_PATH"}},
+        BadLine{{"-n", "4", "app.psgi"}, {"unknown option '-n'", "bladepsgi-fcgi"}},
         BadLine{{"-p", "http", "app.psgi"}, {"'--port'", "'http'", "0 to 65535"}},
         BadLine{{"-p", "65536", "app.psgi"}, {"'--port'", "0 to 65535"}},
         BadLine{{"app.psgi", "-p"}, {"'--port'", "needs a value"}},
@@ -471,6 +472,104 @@ INSTANTIATE_TEST_SUITE_P(
         BadLine{{"-R", "lib,t", "app.psgi"}, {"'--Reload'", "restart the server"}},
         BadLine{{"--prot=80", "app.psgi"}, {"'--prot'", "'--port'"}},
         BadLine{{"--wokers=80", "app.psgi"}, {"'--workers'"}}));
+
+TEST(ProgramOf, LooksAtTheLastComponent) {
+  for (const char* path : {"bladepsgi-fcgi", "/usr/bin/bladepsgi-fcgi", "./x/bladepsgi-fcgi"})
+    EXPECT_EQ(program_of(path), Program::BladepsgiFcgi) << path;
+  for (const char* path : {"", "bladepsgi", "/bladepsgi-fcgi/bladepsgi", "bladepsgi-fcgi2", "/"})
+    EXPECT_EQ(program_of(path), Program::Bladepsgi) << path;
+}
+
+constexpr const char* kScript = "/usr/bin/bladepsgi-fcgi";
+
+Parsed parse_script(Line words, const Environment& environment) {
+  words.emplace_back("app.psgi");
+  std::vector<const char*> argv{kScript};
+  for (const std::string& word : words)
+    argv.push_back(word.c_str());
+  return parse(static_cast<int>(argv.size()), argv.data(), environment);
+}
+
+TEST(ScriptForm, UnderstandsCatalystsScripts) {
+  const Config config =
+      config_of({"-l", "/run/a.sock", "-n", "5", "-p", "/run/a.pid", "-d", "-e", "-M",
+                 "FCGI::ProcManager", "--proc_title", "shop", "-b", "7", "app.psgi"},
+                kScript);
+  EXPECT_EQ(config.form, Form::FcgiScript);
+  EXPECT_EQ(listeners_of(config), "fastcgi /run/a.sock");
+  EXPECT_EQ(config.workers, 5U);
+  EXPECT_EQ(config.pid_file, "/run/a.pid");
+  EXPECT_TRUE(config.daemonize);
+  EXPECT_EQ(config.proctitle_prefix, "shop");
+  EXPECT_EQ(config.backlog, 7U);
+  EXPECT_THAT(config.notes, testing::ElementsAre(HasSubstr("--manager")));
+}
+
+TEST(ScriptForm, UnderstandsPlackupWithFcgi) {
+  const Config config =
+      config_of({"--listen=:9000", "--nproc=5", "--pid=p", "--daemonize", "--keep-stderr",
+                 "--backlog=9", "-s", "FCGI", "-Ilib", "-Etest", "-a", "app.psgi"},
+                kScript);
+  EXPECT_EQ(listeners_of(config), "fastcgi :9000");
+  EXPECT_EQ(config.workers, 5U);
+  EXPECT_EQ(config.pid_file, "p");
+  EXPECT_TRUE(config.daemonize);
+  EXPECT_EQ(config.plack_env, "test");
+  EXPECT_EQ(listeners_of(config_of({"--port=9000", "app.psgi"}, kScript)),
+            "fastcgi 127.0.0.1:9000");
+  EXPECT_EQ(listeners_of(config_of({"--http=:80", "app.psgi"}, kScript)), "http :80");
+}
+
+TEST(ScriptForm, ServesWhatItIsGivenAndNothingByDefault) {
+  const Config config = config_of({"app.psgi"}, kScript);
+  EXPECT_TRUE(config.listen.empty());
+  EXPECT_FALSE(config.fallback);
+  EXPECT_EQ(config.workers, 0U);
+  EXPECT_EQ(config.inherited_protocol, Protocol::FastCgi);
+}
+
+TEST(ScriptForm, LooksAtTheEnvironment) {
+  const Environment environment{{"FCGI_SOCKET_PATH", "/run/e.sock"},
+                                {"FCGI_LISTEN_QUEUE", "50"},
+                                {"FCGI_SOCKET_PERM", "0666"},
+                                {"PM_MAX_REQUESTS", "100"}};
+  const Parsed parsed = parse_script({}, environment);
+  const auto& config = std::get<Config>(parsed);
+  EXPECT_EQ(listeners_of(config), "fastcgi /run/e.sock");
+  EXPECT_EQ(config.backlog, 50U);
+  EXPECT_EQ(config.socket_mode, 0666U);
+  EXPECT_THAT(config.notes, testing::ElementsAre(HasSubstr("PM_MAX_REQUESTS")));
+  const Parsed overruled = parse_script({"-l", ":9000", "--backlog=9"}, environment);
+  EXPECT_EQ(listeners_of(std::get<Config>(overruled)), "fastcgi :9000");
+  EXPECT_EQ(std::get<Config>(overruled).backlog, 9U);
+  const Parsed wrong = parse_script({}, {{"FCGI_LISTEN_QUEUE", "x"}});
+  EXPECT_THAT(std::get<UsageError>(wrong).message,
+              AllOf(HasSubstr("FCGI_LISTEN_QUEUE"), HasSubstr("1 to 65535")));
+  const Parsed empty = parse_script({}, {{"FCGI_LISTEN_QUEUE", ""}});
+  EXPECT_EQ(std::get<Config>(empty).backlog, 1024U);
+}
+
+TEST(ScriptForm, IsForNoOtherName) {
+  const char* const words[]{"bladepsgi", "app.psgi"};
+  const Parsed parsed = parse(2, words, {{"FCGI_SOCKET_PATH", "/run/e.sock"}});
+  EXPECT_TRUE(std::get<Config>(parsed).listen.empty());
+}
+
+TEST(ScriptForm, SaysWhatIsWrong) {
+  EXPECT_THAT(error_of({"app.psgi", "4", "f", "s"}, kScript), HasSubstr("one argument"));
+  EXPECT_THAT(error_of({}, kScript), HasSubstr("got none"));
+  EXPECT_THAT(error_of({"-S"}, kScript), HasSubstr("'--listen'"));
+  EXPECT_THAT(error_of({"--nprco=3", "a"}, kScript), HasSubstr("did you mean '--nproc'?"));
+  EXPECT_THAT(error_of({"-z", "a"}, kScript), HasSubstr("unknown option '-z'"));
+}
+
+TEST(ScriptForm, HasItsOwnHelp) {
+  const Parsed parsed = parse_line({"-h"}, kScript);
+  const std::string& text = std::get<Information>(parsed).text;
+  EXPECT_THAT(text, AllOf(StartsWith("Usage: bladepsgi-fcgi [OPTION]... APPLICATION_PATH\n\n"),
+                          HasSubstr("-n, --workers"), HasSubstr("FCGI_SOCKET_PATH (--listen)")));
+  EXPECT_THAT(text, Not(HasSubstr("NUM_WORKERS")));
+}
 
 // Which words are arguments is known before it is known what the letters mean.
 TEST(Letters, TakeAValueInEveryFormOrInNone) {

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/text.h"
@@ -21,14 +23,33 @@ constexpr std::string_view kSummary =
 constexpr std::string_view kFormRules =
     "With an application alone the options say how many workers there are and where they listen; "
     "with none of these it is served on http://127.0.0.1:5000/. The form with four arguments is "
-    "that "
-    "of version 1.0.";
+    "that of version 1.0.";
 constexpr std::string_view kTimes =
     "TIME is a whole number of seconds, or of ms, s, m or h (500ms).";
 constexpr std::string_view kSizes = "SIZE is a whole number of bytes, or of K, M or G (64K).";
 constexpr std::string_view kRules =
     "Options may follow the arguments; -- ends them. A value may be a separate word. A long option "
     "may be shortened as long as it is unambiguous. The last of a repeated option counts.";
+
+constexpr std::string_view kScriptRules =
+    "bladepsgi-fcgi is the same program with the habits of FastCGI scripts, those of plackup -s "
+    "FCGI "
+    "and of Catalyst: its letters are theirs, and it speaks FastCGI wherever --http does not say "
+    "otherwise. With nothing to listen on but a socket that is descriptor 0 it serves that, by one "
+    "worker unless told otherwise. Where no option says it, these environment variables do:";
+
+// "FCGI_SOCKET_PATH (--listen)", and so on.
+std::string variables() {
+  std::string list;
+  std::string idle;
+  for (const Variable& variable : kVariables) {
+    std::string& text = variable.option.empty() ? idle : list;
+    if (!text.empty()) text += ", ";
+    text += variable.name;
+    if (!variable.option.empty()) text += " (--" + std::string(variable.option) + ")";
+  }
+  return list + ". Without effect, and the log says so: " + idle + ".";
+}
 
 // `text` broken at spaces, each line but the first indented. `column` is where the first begins.
 std::string wrapped(std::string_view text, std::size_t column, std::size_t indent) {
@@ -106,18 +127,18 @@ std::string spelling_note(const Option& option, std::span<const Form> forms) {
   std::string note;
   if (const std::string where = where_in(option.forms, kEveryForm, forms); !where.empty())
     note = (where.starts_with("not ") ? "" : "only ") + where;
-  std::string pending;  // what holds at the same place is said together
+  std::optional<std::string> last;  // what holds at the same place is said together
   for (const Spelling& spelling : spellings_of(option)) {
     if (!is_in(spelling.forms, forms)) continue;
-    const std::string where = where_in(spelling.forms, option.forms, forms);
+    std::string where = where_in(spelling.forms, option.forms, forms);
     if (spelling.word.size() == 1 && where.empty()) continue;  // stands before the name
-    const std::string place = where.empty() ? "" : " " + where;
-    if (!note.empty() && !pending.empty() && place == pending) {
-      note.insert(note.size() - place.size(), ", " + dashed(spelling));
-      continue;
+    if (!where.empty()) where.insert(0, " ");
+    if (last == where) {
+      note.insert(note.size() - where.size(), ", " + dashed(spelling));
+    } else {
+      note += (note.empty() ? "" : "; ") + dashed(spelling) + where;
     }
-    note += (note.empty() ? "" : "; ") + dashed(spelling) + place;
-    pending = place;
+    last = std::move(where);
   }
   return note;
 }
@@ -191,7 +212,8 @@ std::string help_text(Program program) {
   const std::span<const Form> forms = forms_of(program);
   const bool is_classic_possible = is_in({Form::Classic}, forms);
   std::string text = usage_lines(program) + "\n" + wrapped(kSummary, 0, 0);
-  if (is_classic_possible) text += wrapped(kFormRules, 0, 0);
+  text += is_classic_possible ? wrapped(kFormRules, 0, 0)
+                              : wrapped(std::string(kScriptRules) + " " + variables(), 0, 0);
   text += "\nArguments:\n";
   for (const Argument& argument : kArguments) {
     text += entry(std::string(argument.name), argument.help);
@@ -218,7 +240,9 @@ std::string options_markdown() {
       "-->\n\n"
       "    bladepsgi [OPTION]... " +
       std::string(kArguments.front().name) + "\n    bladepsgi [OPTION]... " + classic_arguments() +
-      "\n\n" + std::string(kFormRules) + "\n";
+      "\n    " + std::string(name_of(Program::BladepsgiFcgi)) + " [OPTION]... " +
+      std::string(kArguments.front().name) + "\n\n" + std::string(kFormRules) + "\n\n" +
+      std::string(kScriptRules) + " " + variables() + "\n";
   text += "\n| argument | meaning |\n| --- | --- |\n";
   for (const Argument& argument : kArguments) {
     text += "| " + code(argument.name) + " | " + markdown_cell(argument.help) + " |\n";
@@ -263,7 +287,10 @@ std::string manual_page() {
       roff(kArguments.front().name) + "\\fR\n.br\n.B bladepsgi\n[\\fIOPTION\\fR]...";
   for (const Argument& argument : kArguments)
     text += " \\fI" + roff(argument.name) + "\\fR";
-  text += "\n.SH DESCRIPTION\n" + roff(kSummary) + "\n" + roff(kFormRules) + "\n.SH ARGUMENTS\n";
+  text += "\n.br\n.B " + roff(name_of(Program::BladepsgiFcgi)) + "\n[\\fIOPTION\\fR]... \\fI" +
+          roff(kArguments.front().name) + "\\fR";
+  text += "\n.SH DESCRIPTION\n" + roff(kSummary) + "\n" + roff(kFormRules) + "\n.PP\n" +
+          roff(kScriptRules) + "\n" + roff(variables()) + "\n.SH ARGUMENTS\n";
   for (const Argument& argument : kArguments) {
     text += ".TP\n.I " + roff(argument.name) + "\n" + roff(argument.help) + "\n";
   }

@@ -171,6 +171,12 @@ struct Spelling {
   std::string_view option;
 };
 
+// Looked at under the name bladepsgi-fcgi only; an option that says the same counts more.
+struct Variable {
+  std::string_view name;
+  std::string_view option;  // empty: without effect, and the log says so
+};
+
 struct Argument {
   std::string_view name;
   std::string_view help;
@@ -271,6 +277,12 @@ inline constexpr std::array kOptions{
            kNotClassic, "NUM_WORKERS"},
     Option{"proctitle-prefix", "", "PREFIX", "Blade", "", Section::Processes,
            Text{&Config::proctitle_prefix, true}, "Prefix of all process titles.", true},
+    Option{"pidfile", "", "FILE", "", "none", Section::Processes, Text{&Config::pid_file},
+           "File to write the overseer's pid to once the server is ready, removed at exit."},
+    Option{
+        "daemonize", "", "", "", "", Section::Processes, Flag{&Config::daemonize},
+        "Go into the background once the server is ready; a start that fails still ends with its "
+        "exit code. The log stays where standard error goes. Without need under systemd."},
     Option{"user", "", "NAME", "", "unchanged", Section::Processes, Text{&Config::user},
            "User to become before the application is loaded."},
     Option{"group", "", "NAME", "", "that of --user", Section::Processes, Text{&Config::group},
@@ -298,12 +310,14 @@ inline constexpr std::array kOptions{
            "Serve HTTP/1.1 there, in every form of the command line; may be given several times. "
            "Addresses as for --listen."},
     Option{"host", "", "HOST", "", "127.0.0.1", Section::Socket, Hint{&Hints::host},
-           "Serve HTTP on this address or name, * for every interface, at the port of --port.",
+           "Serve HTTP (under the name bladepsgi-fcgi, or with --server=FCGI: FastCGI) on this "
+           "address or name, * for every interface, at the port of --port.",
            false, kNotClassic},
-    Option{"port", "", "PORT", "", "5000", Section::Socket, Hint{&Hints::port},
-           "Serve HTTP on this port of --host, 0 for one that is free. An application alone that "
-           "has no other socket, asked for or inherited, is served on http://127.0.0.1:5000/.",
-           false, kNotClassic},
+    Option{
+        "port", "", "PORT", "", "5000", Section::Socket, Hint{&Hints::port},
+        "Serve the same on this port of --host, 0 for one that is free. An application alone that "
+        "has no other socket, asked for or inherited, is served on http://127.0.0.1:5000/.",
+        false, kNotClassic},
     Option{"stats", "", "PATH", "", "no statistics socket", Section::Socket,
            Text{&Config::stats_socket_path},
            "UNIX domain socket to create for the statistics text.", false, kNotClassic,
@@ -402,10 +416,12 @@ inline constexpr std::array kOptions{
            "Refused: nothing is reloaded when a file changes.", false, kNotClassic},
     Option{"Reload", "R", "PATHS", "", "", Section::OtherServers, Refused{kNoReload},
            "Refused, as --reload.", false, kNotClassic},
-    Option{"daemonize", "D", "", "", "", Section::OtherServers,
-           Refused{"the server stays in the foreground: leave the background to systemd or another "
-                   "service manager, or to the shell's &"},
-           "Refused: the server stays in the foreground.", false, kNotClassic},
+    Option{"manager", "", "CLASS", "", "", Section::OtherServers,
+           Ignored{"--manager is without effect: BladePSGI manages its processes itself"},
+           "Changes nothing: the processes are managed here.", false, kNotClassic},
+    Option{"keeperr", "", "", "", "", Section::OtherServers, Ignored{""},
+           "Changes nothing: psgi.errors goes to the log. --errors=fastcgi is the other way.",
+           false, kNotClassic},
 
     Option{"help", "h?", "", "", "", Section::Information, Question::Help,
            "Print this text and exit.", true},
@@ -413,7 +429,8 @@ inline constexpr std::array kOptions{
            "Print the version and exit.", true},
 };
 
-// In version 1.0 -l and -p were what they still are with four arguments; without these plackup's meaning holds.
+// In version 1.0 -l and -p were what they still are with four arguments. With an application alone they are what they are to
+// plackup; under the name bladepsgi-fcgi what they are to Catalyst's *_fastcgi.pl.
 inline constexpr std::array kSpellings{
     Spelling{"l", {Form::Classic}, "loader"},
     Spelling{"p", {Form::Classic}, "proctitle-prefix"},
@@ -423,6 +440,15 @@ inline constexpr std::array kSpellings{
     Spelling{"e", {Form::Application}, "eval"},
     Spelling{"M", {Form::Application}, "module"},
 
+    Spelling{"l", {Form::FcgiScript}, "listen"},
+    Spelling{"n", {Form::FcgiScript}, "workers"},
+    Spelling{"p", {Form::FcgiScript}, "pidfile"},
+    Spelling{"d", {Form::FcgiScript}, "daemonize"},
+    Spelling{"e", {Form::FcgiScript}, "keeperr"},
+    Spelling{"M", {Form::FcgiScript}, "manager"},
+    Spelling{"b", {Form::FcgiScript}, "backlog"},
+
+    Spelling{"D", kNotClassic, "daemonize"},
     Spelling{"I", kNotClassic, "include"},
     Spelling{"E", kNotClassic, "env"},
     Spelling{"o", kNotClassic, "host"},
@@ -430,6 +456,18 @@ inline constexpr std::array kSpellings{
     Spelling{"L", kNotClassic, "loader"},
     Spelling{"path", kNotClassic, "mount"},
     Spelling{"socket", kNotClassic, "listen"},
+    Spelling{"nproc", kNotClassic, "workers"},
+    Spelling{"proc_title", kNotClassic, "proctitle-prefix"},
+    Spelling{"proc-title", kNotClassic, "proctitle-prefix"},
+    Spelling{"detach", kNotClassic, "daemonize"},
+    Spelling{"keep-stderr", kNotClassic, "keeperr"},
+};
+
+inline constexpr std::array kVariables{
+    Variable{"FCGI_SOCKET_PATH", "listen"},
+    Variable{"FCGI_LISTEN_QUEUE", "backlog"},
+    Variable{"FCGI_SOCKET_PERM", "socket-mode"},
+    Variable{"PM_MAX_REQUESTS", ""},
 };
 
 // All of them, that of Option::letters first.

@@ -102,6 +102,7 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
   Options options;
   options.title_prefix = config.proctitle_prefix;
   options.notes = config.notes;
+  options.pid_file = config.pid_file;
   options.raw_output = config.raw_output;
   options.access_log = config.access_log == "off"  ? std::string()
                        : config.access_log.empty() ? std::string("-")

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,8 @@ struct PoolOptions {
 struct Options {
   std::string title_prefix;
   std::vector<std::string> notes;  // for the log, once
+  std::string pid_file;            // empty: none
+  std::function<void()> on_ready;  // may be empty
   bool raw_output = false;
   std::string access_log;  // path, "-" for standard output; empty: none
   supervise::CrashAction on_crash = supervise::CrashAction::Restart;

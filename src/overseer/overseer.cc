@@ -25,30 +25,10 @@ Overseer::Overseer(Options options, os::ProcessTitle& title)
 int Overseer::run() {
   title_.set(options_.title_prefix + ": overseer");
   os::become_subreaper();
-  const std::size_t descriptor_limit = os::raise_descriptor_limit();
   loop_.add(signals_.fd(), EPOLLIN, [this](std::uint32_t) { on_signals(); });
-
-  if (auto opened = open_access_log(); !opened) {
-    log_.log(Severity::Fatal, opened.error().message);
-    loop_.remove(signals_.fd());
-    return to_int(config::ExitCode::Failure);
-  }
   for (const std::string& note : options_.notes)
     log_.log(Severity::Log, note);
-
-  Pool::Environment environment;
-  environment.loop = &loop_;
-  environment.log = &log_;
-  environment.title = &title_;
-  environment.lifeline = &lifeline_;
-  environment.descriptor_limit = descriptor_limit;
-  environment.stop_on_crash = options_.on_crash == supervise::CrashAction::Stop;
-  environment.on_failure = [this](int code) {
-    if (!failure_code_) failure_code_ = code;
-    request_stop(supervise::StopRequest::Failure);
-  };
-  Pool& pool = pools_.emplace_back(options_.pool, options_.title_prefix, std::move(environment));
-  if (auto started = pool.start(); !started) {
+  if (auto started = start(); !started) {
     log_.log(Severity::Fatal, started.error().message);
     failure_code_ = to_int(config::ExitCode::Failure);
     request_stop(supervise::StopRequest::Failure);
@@ -57,6 +37,7 @@ int Overseer::run() {
     loop_.run_once();
 
   pools_.clear();
+  pid_file_.reset();
   log_.drain(std::chrono::seconds(1));
   loop_.cancel(stop_timer_);
   loop_.remove(signals_.fd());
@@ -76,6 +57,39 @@ Result<void> Overseer::open_access_log() {
   }
   log_.write_access_to(fd);
   return {};
+}
+
+Result<void> Overseer::start() {
+  if (auto opened = open_access_log(); !opened) return opened;
+  if (!options_.pid_file.empty()) {
+    auto file = os::PidFile::create(options_.pid_file);
+    if (!file) return fail(file.error());
+    pid_file_ = std::move(*file);
+  }
+  Pool::Environment environment;
+  environment.loop = &loop_;
+  environment.log = &log_;
+  environment.title = &title_;
+  environment.lifeline = &lifeline_;
+  environment.descriptor_limit = os::raise_descriptor_limit();
+  environment.stop_on_crash = options_.on_crash == supervise::CrashAction::Stop;
+  environment.on_ready = [this] {
+    on_ready();
+  };
+  environment.on_failure = [this](int code) {
+    if (!failure_code_) failure_code_ = code;
+    request_stop(supervise::StopRequest::Failure);
+  };
+  Pool& pool = pools_.emplace_back(options_.pool, options_.title_prefix, std::move(environment));
+  return pool.start();
+}
+
+void Overseer::on_ready() {
+  if (pid_file_) {
+    if (auto published = pid_file_->publish(); !published)
+      log_.log(Severity::Error, published.error().message + "; going on without it");
+  }
+  if (options_.on_ready) options_.on_ready();
 }
 
 void Overseer::on_signals() {

@@ -8,6 +8,7 @@
 
 #include "os/event_loop.h"
 #include "os/lifeline.h"
+#include "os/pid_file.h"
 #include "os/process.h"
 #include "os/signals.h"
 #include "overseer/log_sink.h"
@@ -26,6 +27,8 @@ class Overseer {
 
  private:
   Result<void> open_access_log();
+  Result<void> start();
+  void on_ready();
   void on_signals();
   void reap();
   void request_stop(supervise::StopRequest request);
@@ -41,6 +44,7 @@ class Overseer {
   os::Fd access_log_;
   LogSink log_;
   std::list<Pool> pools_;
+  std::optional<os::PidFile> pid_file_;
   supervise::StopPolicy stop_;
   os::EventLoop::TimerId stop_timer_;
   std::optional<int> failure_code_;  // overrides the stop policy's

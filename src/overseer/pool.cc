@@ -577,6 +577,7 @@ void Pool::announce_if_complete() {
       Severity::Log,
       fmt::format("ready: {}, {} {}; listening on {}", plural(options_.workers, "worker"), how,
                   seconds_text(load_time_), listeners_.describe()));
+  environment_.on_ready();
 }
 
 bool Pool::on_reaped(os::Ended ended) {

@@ -43,6 +43,7 @@ class Pool {
     const os::Lifeline* lifeline = nullptr;  // what may change its user is tied to it
     std::size_t descriptor_limit = 0;        // the soft limit that applications get back
     bool stop_on_crash = false;
+    std::function<void()> on_ready;                 // everything asked for runs, for the first time
     std::function<void(int exit_code)> on_failure;  // the server cannot go on
   };
 
