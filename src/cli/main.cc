@@ -87,10 +87,15 @@ int run(int argc, char** argv) {
     print(stderr, config::UsageError{reason, config::program_of(argv[0])}.text());
     return to_int(config::ExitCode::Usage);
   };
-  if (auto taken = overseer::take_inherited_sockets(config); !taken)
-    return refuse(taken.error().message);
+  if (auto settled = overseer::settle_listeners(config); !settled)
+    return refuse(settled.error().message);
   auto options = overseer::make_options(config, runtime_module());
   if (!options) return refuse(options.error().message);
+  if (config.print_config) {
+    config.workers = options->pool.workers;
+    print(stdout, config::config_text(config));
+    return to_int(config::ExitCode::Success);
+  }
   const auto serve = [&] {
     os::ProcessTitle title(argc, argv);  // from here on argv's memory is not ours to read
     return overseer::Overseer(std::move(*options), title).run();

@@ -44,6 +44,22 @@ bool takes_value(const Option& option) {
   return !option.value.empty();
 }
 
+// As one word of a shell's command line.
+std::string for_shell(std::string_view text) {
+  constexpr std::string_view kPlain =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-";
+  if (text.find_first_not_of(kPlain) == std::string_view::npos) return std::string(text);
+  std::string quoted = "'";
+  for (const char c : text) {
+    if (c == '\'') {
+      quoted += "'\\''";
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + "'";
+}
+
 // Insertions, deletions, replacements and swaps of neighbours that make one word out of the other.
 std::size_t edit_distance(std::string_view from, std::string_view to) {
   std::vector<std::vector<std::size_t>> cost(from.size() + 1,
@@ -521,6 +537,24 @@ Parsed parse(int argc, const char* const* argv, const Environment& environment) 
                                        : apply_application(arguments, config);
   if (message) return UsageError{*message, program};
   return config;
+}
+
+std::string config_text(const Config& config) {
+  std::string text;
+  for (const Option& option : kOptions) {
+    const auto values = stored_values(option, config);
+    if (!values || option.section == Section::Information) continue;
+    std::string name = "--" + std::string(option.name);
+    if (values->empty()) {
+      text += "# " + name;
+      if (takes_value(option)) text += "=" + std::string(option.value);
+      if (!option.unset.empty()) text += "  " + std::string(option.unset);
+      text += "\n";
+    }
+    for (const std::string& value : *values)
+      text += (takes_value(option) ? name + "=" + for_shell(value) : name) + "\n";
+  }
+  return text;
 }
 
 Config defaults() {

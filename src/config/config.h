@@ -71,6 +71,8 @@ struct Config {
   Hints hints;                     // parse() has drawn its conclusions; nobody else looks at them
   std::vector<std::string> notes;  // what was asked for and is not done; the log says so once
 
+  bool print_config = false;  // instead of serving
+
   // Arguments, as given.
   std::string application_path;   // empty: application_code is all there is
   std::uint32_t workers = 0;      // 0: as many as the machine likes
@@ -160,6 +162,9 @@ using Environment = std::map<std::string, std::string, std::less<>>;
 
 // --help or --version anywhere among the options wins over whatever else is wrong.
 [[nodiscard]] Parsed parse(int argc, const char* const* argv, const Environment& environment = {});
+
+// What --print-config prints. With the "#" lines left out it is an application form that makes the same configuration.
+[[nodiscard]] std::string config_text(const Config& config);
 
 // Every option at its default; the arguments empty.
 [[nodiscard]] Config defaults();

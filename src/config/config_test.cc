@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/text.h"
 #include "config/options.h"
 
 namespace bladepsgi::config {
@@ -569,6 +570,55 @@ TEST(ScriptForm, HasItsOwnHelp) {
   EXPECT_THAT(text, AllOf(StartsWith("Usage: bladepsgi-fcgi [OPTION]... APPLICATION_PATH\n\n"),
                           HasSubstr("-n, --workers"), HasSubstr("FCGI_SOCKET_PATH (--listen)")));
   EXPECT_THAT(text, Not(HasSubstr("NUM_WORKERS")));
+}
+
+Line words_of(const std::string& text) {
+  Line words;
+  for (const std::string_view line : split(text, '\n')) {
+    if (line.empty() || line.starts_with('#')) continue;
+    words.emplace_back(line);
+    std::erase(words.back(), '\'');  // none of these has one of its own
+  }
+  return words;
+}
+
+TEST(ConfigText, CanBeGivenAgain) {
+  const std::vector<Line> lines{
+      kFour,
+      with_four({"--listen=:9000", "--http=[::1]:80", "--mount=/", "--no-preload", "-p", "",
+                 "--socket-mode=0", "--max-body=0", "--head-timeout=90s", "--input=spool"}),
+      {"app.psgi", "-p", "8080", "--workers=3", "-Ilib", "-Imore", "-MFoo=a,b", "-E", "test"},
+      {"-e", "sub{}", "--http=/run/x", "-l", "unix:x", "--pidfile=p", "-D", "--mount=/a"},
+      {"app.psgi", "-s", "FCGI", "-o", "::1", "--stats=s", "--socket-mode=7", "--errors=fastcgi"}};
+  for (const Line& line : lines) {
+    SCOPED_TRACE(testing::PrintToString(line));
+    const std::string text = config_text(config_of(line));
+    EXPECT_EQ(config_text(config_of(words_of(text))), text);
+  }
+}
+
+TEST(ConfigText, ShowsEveryOption) {
+  const std::string text = config_text(config_of({"--workers=4", "-p80", "app.psgi"}));
+  for (const char* line :
+       {"--app=app.psgi\n", "# --eval=CODE  nothing\n", "# --no-preload\n", "--workers=4\n",
+        "--http=127.0.0.1:80\n", "# --fastcgi=ADDRESS  ", "--socket-mode=0660\n",
+        "--body-timeout=1m\n", "--max-body=0\n", "--max-params-bytes=1M\n", "--input=auto\n",
+        "--proctitle-prefix=Blade\n"}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+  for (const char* name :
+       {"--listen", "--port", "--server", "--help", "--print-config", "--reload"})
+    EXPECT_THAT(text, Not(HasSubstr(name)));
+}
+
+TEST(ConfigText, IsForAShell) {
+  Config config = defaults();
+  config.application_path = "a b.psgi";
+  config.application_code = "it's";
+  config.proctitle_prefix = "";
+  EXPECT_THAT(config_text(config),
+              AllOf(HasSubstr("--app='a b.psgi'\n"), HasSubstr("--eval='it'\\''s'\n"),
+                    HasSubstr("--proctitle-prefix=\n")));
 }
 
 // Which words are arguments is known before it is known what the letters mean.

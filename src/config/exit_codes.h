@@ -20,7 +20,8 @@ struct ExitCodeMeaning {
 };
 
 inline constexpr std::array<ExitCodeMeaning, 5> kExitCodes{{
-    {ExitCode::Success, "Stopped as asked by SIGTERM or SIGINT; help or version shown."},
+    {ExitCode::Success,
+     "Stopped as asked by SIGTERM or SIGINT; or help, version or configuration shown."},
     {ExitCode::Failure,
      "Could not start, or could not go on; a process ended unexpectedly under --on-crash=stop."},
     {ExitCode::Usage, "Wrong usage: nothing was created."},

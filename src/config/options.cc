@@ -235,6 +235,61 @@ std::string accepted_values(const Option& option) {
       option.kind);
 }
 
+std::optional<std::vector<std::string>> stored_values(const Option& option, const Config& config) {
+  using Values = std::vector<std::string>;
+  const auto unless_empty = [](const std::string& text) {
+    return text.empty() ? Values{} : Values{text};
+  };
+  return std::visit(
+      Overloaded{
+          [&](const Flag& flag) -> std::optional<Values> {
+            return config.*flag.field ? Values{""} : Values{};
+          },
+          [&](const Text& text) -> std::optional<Values> {
+            return text.may_be_empty ? Values{config.*text.field}
+                                     : unless_empty(config.*text.field);
+          },
+          [&](const TextList& list) -> std::optional<Values> { return config.*list.field; },
+          [&](const UrlPrefix& prefix) -> std::optional<Values> {
+            const std::optional<std::string>& stored = config.*prefix.field;
+            if (!stored) return Values{};
+            return Values{stored->empty() ? "/" : *stored};
+          },
+          [&](const Number& number) -> std::optional<Values> {
+            const std::uint32_t stored = config.*number.field;
+            return stored < number.least ? Values{} : Values{std::to_string(stored)};
+          },
+          [&](const FileMode& mode) -> std::optional<Values> {
+            std::string digits;
+            for (std::uint32_t rest = config.*mode.field; rest != 0; rest /= 8)
+              digits.insert(digits.begin(), static_cast<char>('0' + rest % 8));
+            return Values{"0" + digits};
+          },
+          [&](const Size& size) -> std::optional<Values> {
+            return Values{with_unit(config.*size.field, kSizeUnits)};
+          },
+          [&](const Duration& duration) -> std::optional<Values> {
+            return Values{with_unit(count(config.*duration.field), kTimeUnits)};
+          },
+          [&](const Choice& choice) -> std::optional<Values> {
+            return Values{std::string(choice.words[choice.load(config)])};
+          },
+          [&](const ListenAddress& listen) -> std::optional<Values> {
+            if (!listen.protocol) return std::nullopt;
+            Values values;
+            for (const Listen& one : config.listen) {
+              if (one.protocol == *listen.protocol) values.push_back(to_text(one.address));
+            }
+            return values;
+          },
+          [](const Hint&) -> std::optional<Values> { return std::nullopt; },
+          [](const Ignored&) -> std::optional<Values> { return std::nullopt; },
+          [](const Refused&) -> std::optional<Values> { return std::nullopt; },
+          [](const Question&) -> std::optional<Values> { return std::nullopt; },
+      },
+      option.kind);
+}
+
 std::optional<std::string> store_value(const Option& option,
                                        std::string_view value,
                                        Config& config) {

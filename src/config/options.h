@@ -100,6 +100,7 @@ struct Duration {
 struct Choice {
   std::span<const std::string_view> words;
   void (*store)(Config& config, std::size_t index);
+  std::size_t (*load)(const Config& config);
 };
 
 // May be given several times: each adds one.
@@ -221,8 +222,14 @@ inline constexpr std::array<std::string_view, 3> kForwardedWords{"x-forwarded", 
 inline constexpr std::array<std::string_view, 2> kErrorsWords{"log", "fastcgi"};
 
 template <auto Field>
-void store_choice(Config& config, std::size_t index) {
-  config.*Field = static_cast<std::remove_reference_t<decltype(config.*Field)>>(index);
+constexpr Choice choice(std::span<const std::string_view> words) {
+  return {words,
+          [](Config& config, std::size_t index) {
+            config.*Field = static_cast<std::remove_reference_t<decltype(config.*Field)>>(index);
+          },
+          [](const Config& config) {
+            return static_cast<std::size_t>(config.*Field);
+          }};
 }
 
 inline constexpr std::uint64_t kKibi = 1024;
@@ -262,7 +269,7 @@ inline constexpr std::array kOptions{
            "becomes this and PATH_INFO what follows it in REQUEST_URI."},
     Option{
         "path-info", "", "RULE", "auto", "", Section::Application,
-        Choice{kPathInfoWords, &store_choice<&Config::path_info>},
+        choice<&Config::path_info>(kPathInfoWords),
         "Where PATH_INFO comes from without --mount. auto: made right for the web server in "
         "front. plack: exactly as Plack::Handler::FCGI does. server: as the web server sent it."},
     Option{"load-timeout", "", "TIME", "300s", "", Section::Application,
@@ -289,7 +296,7 @@ inline constexpr std::array kOptions{
            "Group to become before the application is loaded."},
     Option{
         "on-crash", "", "ACTION", "restart", "", Section::Processes,
-        Choice{kOnCrashWords, &store_choice<&Config::on_crash>},
+        choice<&Config::on_crash>(kOnCrashWords),
         "When a process ends unexpectedly, restart it, or stop the whole server with exit code 1 "
         "as version 1.0 did."},
     Option{"shared-memory", "", "SIZE", "64M", "", Section::Processes,
@@ -345,7 +352,7 @@ inline constexpr std::array kOptions{
         "commas, unix for peers on UNIX sockets, * for everybody."},
     Option{
         "forwarded", "", "FIELDS", "x-forwarded", "", Section::Socket,
-        Choice{kForwardedWords, &store_choice<&Config::forwarded>},
+        choice<&Config::forwarded>(kForwardedWords),
         "What such a front end says it in. x-forwarded: X-Forwarded-For, -Proto, -Host and -Port. "
         "forwarded: Forwarded (RFC 7239). both: for a front end that writes or removes all of "
         "these."},
@@ -379,7 +386,7 @@ inline constexpr std::array kOptions{
            "so that the connection can be kept; with more left it is closed."},
 
     Option{"input", "", "HOW", "auto", "", Section::RequestBody,
-           Choice{kInputWords, &store_choice<&Config::input>},
+           choice<&Config::input>(kInputWords),
            "How the application gets the body. auto: up to --input-memory bytes in memory and "
            "seekable, larger ones streamed. stream: always read from the connection. spool: larger "
            "ones in a temporary file, always seekable."},
@@ -389,8 +396,7 @@ inline constexpr std::array kOptions{
            Text{&Config::spool_directory}, "Where --input=spool makes its temporary files."},
 
     Option{
-        "errors", "", "WHERE", "log", "", Section::Log,
-        Choice{kErrorsWords, &store_choice<&Config::errors>},
+        "errors", "", "WHERE", "log", "", Section::Log, choice<&Config::errors>(kErrorsWords),
         "Where psgi.errors goes. log: to the server's log. fastcgi: to the web server, as FastCGI "
         "standard error."},
     Option{
@@ -427,6 +433,9 @@ inline constexpr std::array kOptions{
            "Print this text and exit.", true},
     Option{"version", "v", "", "", "", Section::Information, Question::Version,
            "Print the version and exit.", true},
+    Option{"print-config", "", "", "", "", Section::Information, Flag{&Config::print_config},
+           "Print every option as it would be in force, one a line as for a shell, and exit. Those "
+           "that are unset stand behind a #."},
 };
 
 // In version 1.0 -l and -p were what they still are with four arguments. With an application alone they are what they are to
@@ -484,5 +493,10 @@ inline constexpr std::array kVariables{
 [[nodiscard]] std::optional<std::string> store_value(const Option& option,
                                                      std::string_view value,
                                                      Config& config);
+
+// What store_value would take to make `config` what it is: one value, of a list all, none when the option is unset, of a flag
+// an empty one. Nothing for options that leave no trace but in others.
+[[nodiscard]] std::optional<std::vector<std::string>> stored_values(const Option& option,
+                                                                    const Config& config);
 
 }  // namespace bladepsgi::config

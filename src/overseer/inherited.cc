@@ -76,7 +76,7 @@ Result<std::vector<config::Listen>> read_server_starter(std::string_view ports,
   return found;
 }
 
-Result<void> take_inherited_sockets(config::Config& config) {
+Result<void> settle_listeners(config::Config& config) {
   const std::string pid = take_variable("LISTEN_PID");
   const std::string count = take_variable("LISTEN_FDS");
   const std::string names = take_variable("LISTEN_FDNAMES");
@@ -95,6 +95,7 @@ Result<void> take_inherited_sockets(config::Config& config) {
     // Who starts FastCGI scripts so starts as many as he wants.
     if (config.form == config::Form::FcgiScript && config.workers == 0) config.workers = 1;
   }
+  if (config.listen.empty() && config.fallback) config.listen.push_back(*config.fallback);
   return {};
 }
 

@@ -21,7 +21,7 @@ Result<std::vector<config::Listen>> read_listen_fds(std::string_view count, std:
 Result<std::vector<config::Listen>> read_server_starter(std::string_view ports,
                                                         config::Protocol protocol);
 
-// Adds them to config.listen and takes the variables out of the environment: they are for no process that is started from here.
-Result<void> take_inherited_sockets(config::Config& config);
+// Adds them to config.listen, or config.fallback when there is nothing else to listen on; and takes the variables out of the environment: they are for no process that is started from here.
+Result<void> settle_listeners(config::Config& config);
 
 }  // namespace bladepsgi::overseer

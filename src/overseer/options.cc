@@ -114,10 +114,6 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
     auto& wanted = one.protocol == config::Protocol::Health ? pool.health : pool.listen;
     wanted.push_back({.address = one.address, .protocol = worker_protocol(one.protocol)});
   }
-  if (pool.listen.empty() && config.fallback) {
-    pool.listen.push_back({.address = config.fallback->address,
-                           .protocol = worker_protocol(config.fallback->protocol)});
-  }
   if (pool.listen.empty()) {
     return fail(Remedy::Refuse,
                 "there is nothing to listen on: use --listen, or let the web server that starts it "
