@@ -507,6 +507,11 @@ Program program_of(std::string_view path) {
   return path == name_of(Program::BladepsgiFcgi) ? Program::BladepsgiFcgi : Program::Bladepsgi;
 }
 
+bool has_service(const Config& config) {
+  return std::any_of(config.listen.begin(), config.listen.end(),
+                     [](const Listen& one) { return one.protocol != Protocol::Health; });
+}
+
 Parsed parse(int argc, const char* const* argv, const Environment& environment) {
   const std::span<const char* const> all(argv, static_cast<std::size_t>(std::max(argc, 0)));
   const Program program = all.empty() ? Program::Bladepsgi : program_of(all.front());
@@ -528,7 +533,7 @@ Parsed parse(int argc, const char* const* argv, const Environment& environment) 
   }
   const std::vector<Address> from_environment = std::exchange(config.hints.listen, {});
   if (auto message = apply_options(*options, config)) return UsageError{*message, program};
-  if (config.listen.empty() && config.hints.listen.empty() && config.hints.host.empty() &&
+  if (!has_service(config) && config.hints.listen.empty() && config.hints.host.empty() &&
       config.hints.port.empty())
     config.hints.listen = from_environment;
   if (auto message = check_loader(config.loader)) return UsageError{*message, program};

@@ -166,6 +166,9 @@ using Environment = std::map<std::string, std::string, std::less<>>;
 // What --print-config prints. With the "#" lines left out it is an application form that makes the same configuration.
 [[nodiscard]] std::string config_text(const Config& config);
 
+// Requests are listened for somewhere; --health is no such place.
+[[nodiscard]] bool has_service(const Config& config);
+
 // Every option at its default; the arguments empty.
 [[nodiscard]] Config defaults();
 

@@ -90,12 +90,12 @@ Result<void> settle_listeners(config::Config& config) {
     auto added = add(config, read_server_starter(ports, config.inherited_protocol));
     if (!added) return added;
   }
-  if (config.listen.empty() && os::is_listening_socket(STDIN_FILENO)) {
+  if (!config::has_service(config) && os::is_listening_socket(STDIN_FILENO)) {
     config.listen.push_back(passed(STDIN_FILENO, config::Protocol::FastCgi));
     // Who starts FastCGI scripts so starts as many as he wants.
     if (config.form == config::Form::FcgiScript && config.workers == 0) config.workers = 1;
   }
-  if (config.listen.empty() && config.fallback) config.listen.push_back(*config.fallback);
+  if (!config::has_service(config) && config.fallback) config.listen.push_back(*config.fallback);
   return {};
 }
 

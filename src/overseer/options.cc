@@ -80,8 +80,7 @@ worker::Options make_worker_options(const config::Config& config, std::uint32_t 
 }
 
 worker::Protocol worker_protocol(config::Protocol protocol) {
-  return protocol == config::Protocol::FastCgi ? worker::Protocol::FastCgi
-                                               : worker::Protocol::Http;
+  return protocol == config::Protocol::FastCgi ? worker::Protocol::FastCgi : worker::Protocol::Http;
 }
 
 }  // namespace
