@@ -240,7 +240,7 @@ inline constexpr std::chrono::milliseconds kShortest{1};
 inline constexpr std::chrono::milliseconds kLongest{std::chrono::hours{24}};
 
 inline constexpr std::string_view kNoReload =
-    "nothing is reloaded when a file changes: restart the server, or develop with plackup";
+    "nothing is reloaded when a file changes: restart the server, or use plackup -r -s BladePSGI";
 
 inline constexpr std::array kOptions{
     Option{"app", "a", "FILE", "", "APPLICATION_PATH", Section::Application,

@@ -86,14 +86,14 @@ worker::Protocol worker_protocol(config::Protocol protocol) {
 }  // namespace
 
 std::uint32_t default_workers() {
-  constexpr long kLeast = 2;
-  constexpr long kMost = config::kMostWorkers;
+  constexpr std::int64_t kLeast = 2;
+  constexpr std::int64_t kMost = config::kMostWorkers;
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
   // More processors than fit the set: then what the machine has.
-  const long processors = ::sched_getaffinity(0, sizeof allowed, &allowed) == 0
-                              ? CPU_COUNT(&allowed)
-                              : ::sysconf(_SC_NPROCESSORS_ONLN);
+  const std::int64_t processors = ::sched_getaffinity(0, sizeof allowed, &allowed) == 0
+                                      ? CPU_COUNT(&allowed)
+                                      : ::sysconf(_SC_NPROCESSORS_ONLN);
   return static_cast<std::uint32_t>(std::clamp(processors, kLeast, kMost));
 }
 
