@@ -59,6 +59,9 @@ class Engine {
   // The body is wanted now and will be waited for.
   virtual void want_body() {}
 
+  // The peer sends no body until it has been told that it is wanted.
+  [[nodiscard]] virtual bool awaits_word() const { return false; }
+
   // Bytes of the body that are here, in the receive buffer; valid until the next call that is not const.
   [[nodiscard]] virtual Bytes body() const = 0;
   virtual void consume_body(std::size_t size) = 0;

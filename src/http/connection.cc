@@ -178,11 +178,11 @@ std::optional<Event> Connection::drain() {
 
 void Connection::want_body() {
   if (phase_ != Phase::Active) return;
-  if (is_waiting_for_word() && !body_begun_ && buffered() == 0) continues_ = true;
+  if (awaits_word() && !body_begun_ && buffered() == 0) continues_ = true;
   body_wanted_ = true;
 }
 
-bool Connection::is_waiting_for_word() const {
+bool Connection::awaits_word() const {
   return request().expects_continue && !body_wanted_ && !body_ended_;
 }
 
@@ -216,7 +216,7 @@ bool Connection::is_body_short() const {
 bool Connection::must_close() const {
   if (phase_ == Phase::Closing || phase_ == Phase::Dropped) return true;
   if (phase_ != Phase::Active) return false;
-  if (closes_ || is_malformed_ || !request().keeps_connection || is_waiting_for_word()) return true;
+  if (closes_ || is_malformed_ || !request().keeps_connection || awaits_word()) return true;
   return !body_ended_ && (data_left() > limits_.drain_bytes || is_body_short());
 }
 

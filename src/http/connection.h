@@ -57,6 +57,7 @@ class Connection final : public Engine {
   // The application wants the body now: a peer that waits to be told so is told, through pending_output(), unless the body has
   // begun already. Not after the head of the response: it would end up in the middle of it.
   void want_body() override;
+  [[nodiscard]] bool awaits_word() const override;
 
   [[nodiscard]] Bytes body() const override;
   void consume_body(std::size_t size) override;
@@ -126,7 +127,6 @@ class Connection final : public Engine {
 
   [[nodiscard]] Bytes unread() const { return {buffer_.get() + begin_, buffered()}; }
 
-  [[nodiscard]] bool is_waiting_for_word() const;
   // Bytes of data that follow with nothing between: the rest of the body, or of a chunk.
   [[nodiscard]] std::uint64_t data_left() const;
   void data_taken(std::uint64_t size);

@@ -118,6 +118,11 @@ void ResponseHead::add(std::string& out, std::string_view name, std::string_view
   append_field(out, name, value);
 }
 
+std::optional<std::uint64_t> ResponseHead::announced_length() const {
+  if (is_chunked_ || lengths_ != 1) return std::nullopt;
+  return length_;
+}
+
 Framing ResponseHead::decide(const ResponseContext& context) const {
   const bool keeps = context.keeps_connection && !closes_;
   // After a 1xx status the peer waits for another one, which will not come.

@@ -47,6 +47,9 @@ class ResponseHead {
   // A field that would break the head apart (no token for a name, CR, LF or NUL in the value) is left out.
   void add(std::string& out, std::string_view name, std::string_view value);
 
+  // Once all fields are added: the length that finish() will believe, if the response has a body.
+  [[nodiscard]] std::optional<std::uint64_t> announced_length() const;
+
   [[nodiscard]] Framing finish(std::string& out, const ResponseContext& context);
 
  private:

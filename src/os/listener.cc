@@ -27,6 +27,8 @@ class InheritedListener final : public Listener {
  public:
   InheritedListener(Fd fd, Transport transport, std::string name)
       : Listener(std::move(fd), transport, std::move(name)) {}
+
+  void refuse() noexcept override {}  // whoever started us goes on with it
 };
 
 std::string describe_local(int fd) {
@@ -62,6 +64,10 @@ Result<std::unique_ptr<Listener>> listen_on(const addrinfo& address,
 }
 
 }  // namespace
+
+void Listener::refuse() noexcept {
+  ::shutdown(fd_.get(), SHUT_RDWR);
+}
 
 Result<Listeners> listen_on_tcp(const std::string& host, std::uint16_t port, int backlog) {
   const std::string wanted = (host.empty() ? "*" : host) + ":" + std::to_string(port);

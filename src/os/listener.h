@@ -32,6 +32,9 @@ class Listener {
   // From now on who connects to the name reaches this socket.
   virtual Result<void> publish() { return {}; }
 
+  // Who connects from now on is refused, whoever else holds this socket; if it is ours.
+  virtual void refuse() noexcept;
+
   // Takes the name away, if it is ours.
   virtual void remove() noexcept {}
 

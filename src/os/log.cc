@@ -107,8 +107,9 @@ bool LogFrames::feed(std::string_view bytes, const Handler& handler) {
     constexpr std::size_t kMost =
         std::size_t{4} * 1024 * 1024;  // a message without end must not fill our memory
     if (header.kind == FrameKind::Access) {
-      access_.append(payload);
-      if ((header.flags & kMore) != 0 && access_.size() < kMost) continue;
+      // What is too long ends early; its rest must not look like a line of its own.
+      if (access_.size() < kMost) access_.append(payload);
+      if ((header.flags & kMore) != 0) continue;
       if (handler.on_access) handler.on_access(access_);
       access_.clear();
       continue;

@@ -69,6 +69,11 @@ void ListenerSet::remove() noexcept {
     listener->remove();
 }
 
+void ListenerSet::refuse() noexcept {
+  for (auto& listener : listeners_)
+    listener->refuse();
+}
+
 std::string ListenerSet::describe() const {
   std::string text;
   for (std::size_t i = 0; i < listeners_.size(); ++i) {

@@ -31,6 +31,7 @@ class ListenerSet {
   [[nodiscard]] bool is_published() const { return is_published_; }
 
   void remove() noexcept;
+  void refuse() noexcept;  // see os::Listener
 
   [[nodiscard]] const std::vector<worker::Listening>& listening() const { return listening_; }
 

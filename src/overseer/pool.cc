@@ -508,6 +508,7 @@ void Pool::on_ready(Handle process) {
   if (process->is_ready) return;
   process->is_ready = true;
   environment_.loop->cancel(process->load_deadline);
+  if (process->kind == Kind::Auxiliary) position_of(*process).was_started = true;
   if (process->kind == Kind::Worker) {
     board_->assign_number(*process->slot);
     if (std::exchange(nobody_serves_, false)) {
@@ -563,13 +564,15 @@ void Pool::publish() {
 void Pool::announce_if_complete() {
   if (was_ready_ || is_stopping_ || !zygote_.auxiliary_names) return;
   std::uint32_t workers = 0;
-  std::size_t auxiliaries = 0;
   for (const Process& process : processes_) {
     if (!process.is_ready) continue;
     if (process.kind == Kind::Worker) ++workers;
-    if (process.kind == Kind::Auxiliary) ++auxiliaries;
   }
-  if (workers < options_.workers || auxiliaries < auxiliary_positions_.size()) return;
+  // One that dies again and again has been started all the same.
+  const bool all_started =
+      std::all_of(auxiliary_positions_.begin(), auxiliary_positions_.end(),
+                  [](const Position& position) { return position.was_started; });
+  if (workers < options_.workers || !all_started) return;
   const std::string_view how =
       is_preloading() ? "application loaded in" : "each of which loaded the application, in up to";
   was_ready_ = true;
@@ -727,6 +730,10 @@ void Pool::process_ended(Handle handle, int status) {
     return;
   }
   Position& position = position_of(process);
+  if (is_auxiliary) {
+    position.was_started = true;
+    announce_if_complete();
+  }
   const supervise::Duration delay =
       has_left ? supervise::Duration::zero() : position.policy.delay_after(life, chance());
   const bool needs_zygote = process.kind == Kind::Worker || is_auxiliary;
@@ -908,8 +915,7 @@ std::string Pool::describe_auxiliaries() const {
 void Pool::close_sockets() {
   remove_sockets();
   // Others hold them too, but nobody will accept any more.
-  for (const worker::Listening& listening : listeners_.listening())
-    ::shutdown(listening.fd, SHUT_RDWR);
+  listeners_.refuse();
 }
 
 void Pool::remove_sockets() {

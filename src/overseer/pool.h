@@ -100,7 +100,8 @@ class Pool {
   struct Position {
     supervise::RestartPolicy policy;
     os::EventLoop::TimerId restart;
-    std::string name;  // of an auxiliary process
+    std::string name;          // of an auxiliary process
+    bool was_started = false;  // for once, whatever has become of it
   };
 
   struct ZygoteLink {

@@ -22,6 +22,13 @@ std::string_view find(std::span<const Parameter> parameters, std::string_view na
   return found == parameters.end() ? std::string_view() : found->value;
 }
 
+// Empties it, and keeps the storage unless that is large.
+void give_back(std::string& text) {
+  constexpr std::size_t kKept = 4096;
+  text.clear();
+  if (text.capacity() > kKept) text.shrink_to_fit();
+}
+
 // "User-Agent" → "HTTP_USER_AGENT"; the two that have no HTTP_ in front of them too.
 std::string meta_variable(std::string_view header) {
   std::string name;
@@ -169,19 +176,24 @@ void AccessLog::write(std::string& line, std::string_view value) const {
     line += is_json_ ? "null" : "-";
     return;
   }
+  constexpr std::size_t kMostShown = 8192;
+  constexpr std::string_view kHex = "0123456789abcdef";
   if (is_json_) line += '"';
-  for (const char c : value) {
+  for (const char c : value.substr(0, kMostShown)) {
     const auto byte = static_cast<unsigned char>(c);
     if (c == '"' || c == '\\') {
       line += '\\';
       line += c;
-    } else if (byte < 0x20 || byte == 0x7f || (is_json_ && byte >= 0x80)) {
-      // JSON is UTF-8, which these bytes need not be: each is shown as the character of that number.
-      line += is_json_ ? fmt::format("\\u{:04x}", byte) : fmt::format("\\x{:02x}", byte);
+    } else if (byte < 0x20 || byte >= 0x7f) {
+      // What is not ASCII need not be UTF-8, and may mean something to a terminal. In JSON it is the character of that number.
+      line += is_json_ ? "\\u00" : "\\x";
+      line += kHex[byte >> 4];
+      line += kHex[byte & 15];
     } else {
       line += c;
     }
   }
+  if (value.size() > kMostShown) line += "...";
   if (is_json_) line += '"';
 }
 
@@ -211,7 +223,7 @@ void AccessLog::begin(std::span<const Parameter> parameters,
   const std::string_view uri = find(parameters, "REQUEST_URI");
   for (std::size_t i = 0; i < items_.size(); ++i) {
     std::string& value = values_[i];
-    value.clear();
+    give_back(value);
     switch (items_[i].kind) {
       case Kind::Parameter:
         write(value, find(parameters, items_[i].text));
@@ -263,7 +275,7 @@ void AccessLog::begin(std::span<const Parameter> parameters,
 }
 
 std::string_view AccessLog::finish(const Outcome& outcome) {
-  line_.clear();
+  give_back(line_);
   const auto append = [this](auto number) {
     fmt::format_to(std::back_inserter(line_), "{}", number);
   };

@@ -38,7 +38,8 @@ void FcgiExchange::on_body_length(std::optional<std::uint64_t> length) {
   if (connection_.request().role != fcgi::Role::Authorizer) connection_.set_body_length(length);
 }
 
-void FcgiExchange::write_head(int status, std::span<const runtime::Header> headers) {
+std::optional<std::uint64_t> FcgiExchange::write_head(int status,
+                                                      std::span<const runtime::Header> headers) {
   const auto write_status = [&] {
     head_ += "Status: ";
     append_status(head_, status);
@@ -60,6 +61,11 @@ void FcgiExchange::write_head(int status, std::span<const runtime::Header> heade
   }
   if (has_location) write_status();
   head_ += "\r\n";
+  const auto length =
+      std::find_if(headers.begin(), headers.end(), [](const runtime::Header& header) {
+        return equals_ignoring_case(header.name, "Content-Length");
+      });
+  return length == headers.end() ? std::nullopt : parse_decimal(length->value);
 }
 
 Bytes FcgiExchange::piece_begin(std::size_t size) {

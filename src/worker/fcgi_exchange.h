@@ -38,7 +38,8 @@ class FcgiExchange final : public ProtocolExchange {
   void on_new_request() override { stderr_used_ = false; }
 
   void on_body_length(std::optional<std::uint64_t> length) override;
-  void write_head(int status, std::span<const runtime::Header> headers) override;
+  std::optional<std::uint64_t> write_head(int status,
+                                          std::span<const runtime::Header> headers) override;
   bool send_queue(bool is_last, bool has_more) override;
 
   [[nodiscard]] std::size_t largest_piece() const override { return fcgi::kMaxContentSent; }

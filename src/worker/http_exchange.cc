@@ -66,16 +66,12 @@ std::string_view HttpExchange::date() {
   return date_text_;
 }
 
-void HttpExchange::write_head(int status, std::span<const runtime::Header> headers) {
+std::optional<std::uint64_t> HttpExchange::write_head(int status,
+                                                      std::span<const runtime::Header> headers) {
   response_head_.start(head_, status);
-  int lengths = 0;
-  for (const runtime::Header& header : headers) {
+  for (const runtime::Header& header : headers)
     response_head_.add(head_, header.name, header.value);
-    if (equals_ignoring_case(header.name, "Content-Length")) ++lengths;
-    // An application that has made chunks itself says no length.
-    if (equals_ignoring_case(header.name, "Transfer-Encoding")) announced_length_.reset();
-  }
-  if (lengths > 1) announced_length_.reset();  // none of them counts
+  return response_head_.announced_length();
 }
 
 void HttpExchange::seal_head(bool is_last) {

@@ -57,9 +57,13 @@ class HttpExchange final : public ProtocolExchange {
  private:
   [[nodiscard]] std::span<const Parameter> sent_parameters() override;
 
-  void on_new_request() override { is_sealed_ = false; }
+  void on_new_request() override {
+    is_sealed_ = false;
+    seen_peer_ = peer_;  // views into the head of the last request are not good any more
+  }
 
-  void write_head(int status, std::span<const runtime::Header> headers) override;
+  std::optional<std::uint64_t> write_head(int status,
+                                          std::span<const runtime::Header> headers) override;
   bool send_queue(bool is_last, bool has_more) override;
 
   [[nodiscard]] std::size_t largest_piece() const override;

@@ -64,6 +64,7 @@ ProtocolExchange::ProtocolExchange(ExchangeOptions options, Engine& engine)
 void ProtocolExchange::attach(os::Fd socket, Transport transport) {
   engine_.reset();
   unread_event_.reset();
+  is_last_request_ = false;
   forget_request();
   io_.attach(std::move(socket), transport);
 }
@@ -220,6 +221,7 @@ void ProtocolExchange::forget_request() {
 ProtocolExchange::Progress ProtocolExchange::begin_request() {
   forget_request();
   ended_ = false;
+  closes_ = is_last_request_;
   const auto built = environment_.build(sent_parameters());
   is_head_request_ = environment_.method() == "HEAD";
   take_request_id();
@@ -290,6 +292,10 @@ ProtocolExchange::Progress ProtocolExchange::prepare() {
   }
   if (body_error_ == EFBIG) {
     return refuse(Trouble::BodyTooLarge, 413, true, "refused a request: its body is too large");
+  }
+  if (body_error_ == ECONNABORTED && answers_what_is_malformed() && engine_.drop_reason().empty()) {
+    if (!engine_.is_body_short()) return gone(Trouble::Abandoned);
+    return refuse(Trouble::BadRequest, 400, true, "refused a request: its body is not complete");
   }
   if (engine_.has_buffered_input()) look_at_buffer();
   if (!engine_.drop_reason().empty()) {
@@ -367,6 +373,8 @@ runtime::BodyRead ProtocolExchange::read_connection(WritableBytes into) {
       case Event::Refused:
         os::broken_invariant(__FILE__, __LINE__, "a second request while one is active");
     }
+    // Behind the head of the response it would be part of the body; the peer has been told nothing, so nothing will come.
+    if (committed_ && engine_.awaits_word()) return {0, ECONNABORTED};
     engine_.want_body();
     if (!send_pending()) return {0, ECONNABORTED};
     std::size_t direct_size = 0;
@@ -511,11 +519,7 @@ void ProtocolExchange::start_response(int status,
   started_ = true;
   status_ = status;
   wants_body_ = !is_head_request_ && status_allows_body(status);
-  for (const runtime::Header& header : headers) {
-    if (equals_ignoring_case(header.name, "Content-Length"))
-      announced_length_ = parse_decimal(header.value);
-  }
-  write_head(status, headers);
+  announced_length_ = write_head(status, headers);
 }
 
 void ProtocolExchange::discard_response() noexcept {
@@ -756,7 +760,7 @@ void ProtocolExchange::await_rest() {
 void ProtocolExchange::release_connection() noexcept {
   if (!ended_ || !io_.is_open()) return;
   await_rest();
-  if (unread_event_ || engine_.has_buffered_input()) return;
+  if (unread_event_ || engine_.has_buffered_input() || engine_.is_head_started()) return;
   if (receive(nullptr, -1) == Received::Some) return;
   // Refuses what would come from now on before a byte of it is taken, and looks once more for what slipped in before: see
   // docs/decisions/0004.

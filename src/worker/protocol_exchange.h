@@ -94,6 +94,9 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   // Closes a kept connection between two requests.
   void close();
 
+  // The next request of this connection, if there is one, is its last: the connection is not kept after it.
+  void keep_no_longer() { is_last_request_ = true; }
+
   enum class Patience : std::uint8_t {
     Try,  // return Idle when no byte of a request is here (a head that has begun is waited for all the same)
     Wait,  // up to head_timeout also for the first byte
@@ -189,8 +192,9 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   virtual void on_body_length(std::optional<std::uint64_t> /*length*/) {}
 
   // --- the bytes of a response
-  // Into head_, as far as it can be written before the length of the body is known.
-  virtual void write_head(int status, std::span<const runtime::Header> headers) = 0;
+  // Into head_, as far as it can be written before the length of the body is known. Returns the length that it announces.
+  virtual std::optional<std::uint64_t> write_head(int status,
+                                                  std::span<const runtime::Header> headers) = 0;
   // Sends pending output, head_ (and empties it) and queue_; with is_last also the end of the response. Sets committed_.
   // Returns !lost_.
   virtual bool send_queue(bool is_last, bool has_more) = 0;
@@ -241,7 +245,6 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   bool committed_ = false;
   bool lost_ = false;  // the peer has gone, or what was begun cannot be completed
   bool wants_body_ = true;
-  std::optional<std::uint64_t> announced_length_;
   bool cuts_body_ =
       false;  // where it ends the peer finds by its Content-Length: no byte may follow
 
@@ -318,10 +321,12 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   bool is_head_request_ = false;
   std::uint64_t body_sent_ = 0;  // as the application produced it
   std::uint64_t room_used_ = 0;  // what of it is on its way
+  std::optional<std::uint64_t> announced_length_;
   std::optional<WrongLength> wrong_length_;
   bool started_ = false;
-  bool ended_ = true;        // finish or abort has been called, or no request has come yet
-  bool aborted_ = false;     // Event::Aborted was seen
+  bool ended_ = true;     // finish or abort has been called, or no request has come yet
+  bool aborted_ = false;  // Event::Aborted was seen
+  bool is_last_request_ = false;
   bool closes_ = false;      // after this response, whatever the peer asked for
   bool discarding_ = false;  // nobody will read the body any more
   int send_error_ = 0;

@@ -42,6 +42,8 @@ constexpr milliseconds kLastGrace{
 constexpr milliseconds kShortagePause{
     100};  // before the next accept when there are no descriptors or no memory
 
+constexpr int kMostWhileGivingUp = 8;  // requests that have come on a connection nobody keeps
+
 // Lines about what peers do wrong: at most one a second, the others counted.
 class PeerLog {
  public:
@@ -248,7 +250,7 @@ class Worker {
     std::span<const Parameter> parameters = exchange_->parameters();
     // Of what was refused before it was a request, at least who sent it.
     std::array<Parameter, 1> sender;
-    if (parameters.empty() && exchange_ == http_.get()) {
+    if (exchange_->method().empty() && exchange_ == http_.get()) {
       sender[0] = {.name = "REMOTE_ADDR", .value = http_->remote_address()};
       parameters = sender;
     }
@@ -331,9 +333,12 @@ class Worker {
 
   // What has come is served first; see docs/decisions/0004.
   void give_up_kept() {
-    while (exchange_->is_attached()) {
+    for (int served = 0; exchange_->is_attached(); ++served) {
       exchange_->release_connection();
-      if (exchange_->is_attached()) serve(Patience::Try);
+      if (!exchange_->is_attached()) return;
+      // A peer that has more and more to ask must not hold us.
+      if (served >= kMostWhileGivingUp) exchange_->keep_no_longer();
+      serve(Patience::Try);
     }
   }
 

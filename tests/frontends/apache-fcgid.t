@@ -30,6 +30,8 @@ for my $example (qw(bladepsgi.conf bladepsgi-prefix.conf)) {
             cookies => 'a=1, b=2',
             # The whole body is read first.
             chunked => 'known',
+            # It logs "error reading data from FastCGI server" and ends the response as if it were complete.
+            unseen  => { map { $_ => 'mod_fcgid ends the response all the same' } qw(half half-length half-large gated) },
         );
     };
     $apache->stop;

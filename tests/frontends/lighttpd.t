@@ -58,7 +58,7 @@ subtest 'bladepsgi-spawn.conf: lighttpd starts the application server' => sub {
     my $site = site_folder();
     my $folder = $site->folder;
     my $lighttpd = BladePSGI::Test::Lighttpd->start(example => 'bladepsgi-spawn.conf', tls => 1, exchange => {
-        '/usr/bin/bladepsgi-fcgi /srv/app/app.psgi 8' => "$program $folder/app.psgi 2",
+        '/usr/bin/bladepsgi-fcgi -n 8 /srv/app/app.psgi' => "$program -n 2 $folder/app.psgi",
         '/run/lighttpd/app.sock'                      => "$folder/spawned.sock",
     });
     $site->{log} = $lighttpd->folder . '/error.log';
