@@ -1,6 +1,7 @@
 // main: reads the command line and composes the program.
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -69,7 +70,12 @@ void give_up_terminal(bool keeps_output) {
   const os::Fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null.is_open()) return;
   ::dup2(null.get(), STDIN_FILENO);
-  if (!keeps_output) ::dup2(null.get(), STDOUT_FILENO);
+
+  // The access log may go into a file that somebody named there.
+  struct stat output {};
+
+  const bool is_file = ::fstat(STDOUT_FILENO, &output) == 0 && S_ISREG(output.st_mode);
+  if (!keeps_output && !is_file) ::dup2(null.get(), STDOUT_FILENO);
 }
 
 int run(int argc, char** argv) {
