@@ -71,11 +71,15 @@ void give_up_terminal(bool keeps_output) {
   if (!null.is_open()) return;
   ::dup2(null.get(), STDIN_FILENO);
 
-  // The access log may go into a file that somebody named there.
+  if (!keeps_output) ::dup2(null.get(), STDOUT_FILENO);
+}
+
+// Into a file that somebody named there.
+bool is_access_log_on_output(const overseer::Options& options) {
   struct stat output {};
 
-  const bool is_file = ::fstat(STDOUT_FILENO, &output) == 0 && S_ISREG(output.st_mode);
-  if (!keeps_output && !is_file) ::dup2(null.get(), STDOUT_FILENO);
+  return options.access_log == "-" && options.serves_http() &&
+         ::fstat(STDOUT_FILENO, &output) == 0 && S_ISREG(output.st_mode);
 }
 
 int run(int argc, char** argv) {
@@ -109,7 +113,7 @@ int run(int argc, char** argv) {
   if (!config.daemonize) return serve();
   return os::run_in_background([&](const std::function<void()>& release) {
     options->on_ready = [&] {
-      give_up_terminal(config.raw_output);
+      give_up_terminal(config.raw_output || is_access_log_on_output(*options));
       release();
     };
     return serve();

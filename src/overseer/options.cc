@@ -97,6 +97,12 @@ std::uint32_t default_workers() {
   return static_cast<std::uint32_t>(std::clamp(processors, kLeast, kMost));
 }
 
+bool Options::serves_http() const {
+  return std::any_of(pool.listen.begin(), pool.listen.end(), [](const ListenOptions& one) {
+    return one.protocol == worker::Protocol::Http;
+  });
+}
+
 Result<Options> make_options(const config::Config& config, const std::string& runtime_module) {
   Options options;
   options.title_prefix = config.proctitle_prefix;

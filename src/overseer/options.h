@@ -38,6 +38,8 @@ struct Options {
   std::string access_log;  // path, "-" for standard output; empty: none
   supervise::CrashAction on_crash = supervise::CrashAction::Restart;
   PoolOptions pool;  // the list of pools has one entry
+
+  [[nodiscard]] bool serves_http() const;
 };
 
 // Processors that this process may run on, at least 2.
