@@ -113,8 +113,7 @@ subtest '-e' => sub {
     is $server->http_get('/')->{content}, 'evaluated in Plack::Sandbox::command_line -e ', 'code is the application';
     stops($server);
 
-    SKIP: {
-        skip 'Plack is not installed', 2 unless eval { require Plack::Builder };
+    {
         $server = served([ '-p0', '-e', 'enable sub { my $app = shift; sub { my $r = $app->(@_); push @{ $r->[2] }, "wrapped"; $r } };', 'app.psgi' ]);
         is $server->http_get('/')->{content}, "ok\nwrapped", 'code is around the application of a file';
         stops($server);

@@ -9,7 +9,7 @@ use BladePSGI::Test;
 use Test::More;
 
 my ($plackup) = grep { -x } map { "$_/plackup" } split /:/, $ENV{PATH};
-plan skip_all => 'plackup is not installed' unless $plackup;
+die 'plackup is not installed: ./dev test does that' unless $plackup;
 
 my %env = (PERL5LIB => join(':', BladePSGI::Test::project_root() . '/perl/lib', grep { defined } $ENV{PERL5LIB}), BLADEPSGI => bladepsgi_binary());
 
