@@ -96,6 +96,8 @@ void ResponseHead::add(std::string& out, std::string_view name, std::string_view
   if (!is_sendable(name, value)) return;
   switch (role_of(name)) {
     case Role::Dropped:
+      // The one response in which it is more than an offer.
+      if (is_switching() && equals_ignoring_case(name, "Upgrade")) break;
       return;
     case Role::Length:
       ++lengths_;
@@ -119,13 +121,14 @@ void ResponseHead::add(std::string& out, std::string_view name, std::string_view
 }
 
 std::optional<std::uint64_t> ResponseHead::announced_length() const {
-  if (is_chunked_ || lengths_ != 1) return std::nullopt;
+  if (is_chunked_ || lengths_ != 1 || is_switching()) return std::nullopt;
   return length_;
 }
 
 Framing ResponseHead::decide(const ResponseContext& context) const {
   const bool keeps = context.keeps_connection && !closes_;
-  // After a 1xx status the peer waits for another one, which will not come.
+  if (is_switching() && context.version_minor > 0) return {Framing::Kind::UntilClose, 0, false};
+  // After another 1xx status the peer waits for another one, which will not come.
   if (status_ < 200) return {Framing::Kind::None, 0, false};
   if (context.is_head_request || !status_allows_body(status_)) {
     return {Framing::Kind::None, 0, keeps};
@@ -158,11 +161,13 @@ Framing ResponseHead::finish(std::string& out, const ResponseContext& context) {
       break;
     case Framing::Kind::UntilClose:
       // The application has made chunks of its body already.
-      if (is_chunked_) out += "Transfer-Encoding: chunked\r\n";
+      if (is_chunked_ && !is_switching()) out += "Transfer-Encoding: chunked\r\n";
       break;
   }
   if (!has_date_ && !context.date.empty()) append_field(out, "Date", context.date);
-  if (!framing.keeps_connection) {
+  if (is_switching() && framing.kind == Framing::Kind::UntilClose) {
+    out += "Connection: Upgrade\r\n";
+  } else if (!framing.keeps_connection) {
     out += "Connection: close\r\n";
   } else if (context.version_minor == 0) {
     out += "Connection: keep-alive\r\n";

@@ -53,6 +53,9 @@ class ResponseHead {
   [[nodiscard]] Framing finish(std::string& out, const ResponseContext& context);
 
  private:
+  // To another protocol: what follows the head belongs to that one, both ways (RFC 9110 §7.8).
+  [[nodiscard]] bool is_switching() const { return status_ == 101; }
+
   [[nodiscard]] Framing decide(const ResponseContext& context) const;
 
   int status_ = 200;

@@ -77,7 +77,19 @@ TEST(ResponseHead, ResponsesWithoutBody) {
   }
   EXPECT_EQ(made(204, none, {.version_minor = 0}), "Connection: keep-alive\r\nnone, keeps");
   // No client could make anything of it: another response would have to follow.
-  EXPECT_EQ(made(101, five), "Connection: close\r\nnone, closes");
+  EXPECT_EQ(made(102, five), "Connection: close\r\nnone, closes");
+}
+
+TEST(ResponseHead, AfterASwitchTheConnectionIsNotOurs) {
+  const Fields switching{{"Upgrade", "websocket"},
+                         {"Connection", "Upgrade"},
+                         {"Content-Length", "5"},
+                         {"Transfer-Encoding", "chunked"}};
+  const std::string upgraded = "Upgrade: websocket\r\nConnection: Upgrade\r\nuntil close, closes";
+  EXPECT_EQ(made(101, switching), upgraded);
+  EXPECT_EQ(made(101, switching, {.known_length = 5}), upgraded);
+  EXPECT_EQ(made(101, switching, {.version_minor = 0}),
+            "Upgrade: websocket\r\nConnection: close\r\nnone, closes");
 }
 
 TEST(ResponseHead, AnUnusableLengthIsNotUsed) {

@@ -5,12 +5,13 @@
 // code, so that a foreign frame (an XSUB) may call every method directly.
 //
 // Order of calls: parameters, body and read_body at any time before finish or abort; start_response once; then write and
-// send_file any number of times; then finish or abort, exactly once. A peer that has gone makes writes return false; the
+// send_file any number of times; then finish, abort or leave_raw_connection, exactly once. A peer that has gone makes writes return false; the
 // adapter then stops producing and calls finish (which then does nothing more) or abort.
 #pragma once
 
 #include <sys/types.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -97,6 +98,20 @@ class Exchange {
   virtual bool inform(int /*status*/, std::span<const Header> /*headers*/) noexcept {
     return false;
   }
+
+  // There is a connection to the client itself, on which an application might speak by itself (psgix.io).
+  [[nodiscard]] virtual bool has_raw_connection() const noexcept { return false; }
+
+  // A blocking, close-on-exec descriptor of that connection, which the caller owns; -1 with errno when there is none. What the peer
+  // sends from now on is left for it, but for what is missing of the request's body, and the connection is not kept.
+  virtual int open_raw_connection() noexcept {
+    errno = ENOTSUP;
+    return -1;
+  }
+
+  // In place of finish and abort, before any response was started: whoever has the raw connection has answered on it or
+  // will. Nothing is sent, and the connection lasts as long as that descriptor.
+  virtual void leave_raw_connection() noexcept { abort(); }
 
   // True once any byte of the response may have reached the peer: too late for another status.
   [[nodiscard]] virtual bool is_committed() const noexcept = 0;

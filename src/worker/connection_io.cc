@@ -1,9 +1,11 @@
 #include "worker/connection_io.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 #include <algorithm>
 #include <array>
@@ -54,9 +56,27 @@ void ConnectionIo::close() {
   socket_.reset();
 }
 
-void ConnectionIo::reset_connection() {
-  const linger reset{.l_onoff = 1, .l_linger = 0};
+os::Fd ConnectionIo::duplicate_blocking(std::chrono::milliseconds patience) const {
+  os::Fd copy(::fcntl(socket_.get(), F_DUPFD_CLOEXEC, 3));
+  if (!copy.is_open()) return copy;
+  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(patience);
+  const auto rest = std::chrono::duration_cast<std::chrono::microseconds>(patience - whole);
+  const timeval limit{.tv_sec = whole.count(), .tv_usec = rest.count()};
+  const int flags = ::fcntl(copy.get(), F_GETFL);
+  if (::setsockopt(copy.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) != 0 || flags < 0 ||
+      ::fcntl(copy.get(), F_SETFL, flags & ~O_NONBLOCK) != 0) {
+    copy.reset();
+  }
+  return copy;
+}
+
+void ConnectionIo::set_abortive(bool is_abortive) const {
+  const linger reset{.l_onoff = is_abortive ? 1 : 0, .l_linger = 0};
   if (socket_.is_open()) ::setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+}
+
+void ConnectionIo::reset_connection() {
+  set_abortive(true);
   close();
 }
 

@@ -75,7 +75,15 @@ class ConnectionIo {
 
   void close();
 
-  // Closes so that a TCP peer sees an error instead of the end. A UNIX socket has no such end.
+  // Another descriptor of the same socket, blocking, close-on-exec; empty with errno when that fails. The socket blocks for us, too,
+  // where there is no MSG_DONTWAIT (sendfile): at most `patience` at a time.
+  [[nodiscard]] os::Fd duplicate_blocking(std::chrono::milliseconds patience) const;
+
+  // However it is closed from now on, a TCP peer sees an error instead of the end, also when this process is killed; until taken
+  // back. A UNIX socket has no such end.
+  void set_abortive(bool is_abortive) const;
+
+  // Closes in that way.
   void reset_connection();
 
   // Writes of the peer fail from now on; what has come before can still be received.

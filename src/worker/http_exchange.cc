@@ -68,6 +68,11 @@ std::string_view HttpExchange::date() {
 
 std::optional<std::uint64_t> HttpExchange::write_head(int status,
                                                       std::span<const runtime::Header> headers) {
+  if (status == 101) {
+    // Its bytes go both ways until somebody has had enough.
+    wants_body_ = connection_.request().version_minor > 0;
+    leave_input_alone();
+  }
   response_head_.start(head_, status);
   for (const runtime::Header& header : headers)
     response_head_.add(head_, header.name, header.value);
@@ -84,6 +89,7 @@ void HttpExchange::seal_head(bool is_last) {
   if (is_last && wants_body_) context.known_length = queued_bytes();
   framing_ = response_head_.finish(head_, context);
   is_sealed_ = true;
+  if (!is_last && ends_by_closing() && wants_body_) guard_end();
   if (!framing_.keeps_connection) {
     close_after_response();
     connection_.close_after_request();

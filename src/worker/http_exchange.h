@@ -54,6 +54,10 @@ class HttpExchange final : public ProtocolExchange {
 
   bool inform(int status, std::span<const runtime::Header> headers) noexcept override;
 
+  [[nodiscard]] bool has_raw_connection() const noexcept override { return true; }
+
+  int open_raw_connection() noexcept override { return lend_connection().release(); }
+
  private:
   [[nodiscard]] std::span<const Parameter> sent_parameters() override;
 

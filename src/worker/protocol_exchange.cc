@@ -209,7 +209,7 @@ void ProtocolExchange::forget_request() {
   announced_length_.reset();
   body_sent_ = room_used_ = 0;
   wrong_length_.reset();
-  started_ = committed_ = aborted_ = lost_ = closes_ = discarding_ = false;
+  started_ = committed_ = aborted_ = lost_ = closes_ = discarding_ = is_input_foreign_ = false;
   ended_ = true;
   send_error_ = 0;
   head_.clear();
@@ -440,7 +440,7 @@ void ProtocolExchange::look_at_buffer() {
 }
 
 void ProtocolExchange::look_at_socket() {
-  if (!engine_.has_peer_closed() && !engine_.receive_space().empty()) {
+  if (!is_input_foreign_ && !engine_.has_peer_closed() && !engine_.receive_space().empty()) {
     static_cast<void>(receive(nullptr, -1));  // that the peer has gone, sending will tell
   }
   look_at_buffer();
@@ -465,7 +465,7 @@ void ProtocolExchange::discard_body() {
 }
 
 WritableBytes ProtocolExchange::input_space() noexcept {
-  if (engine_.has_peer_closed()) return {};
+  if (engine_.has_peer_closed() || is_input_foreign_) return {};
   if (discarding_) {
     discard_body();
     if (!engine_.drop_reason().empty()) return {};
@@ -714,6 +714,7 @@ void ProtocolExchange::end_request() {
 }
 
 void ProtocolExchange::end_connection(bool is_input_finished) {
+  if (ends_by_closing()) io_.set_abortive(false);
   // With input on its way, closing would reset the connection and could destroy the end of the response.
   if (is_input_finished || engine_.has_peer_closed()) {
     io_.close();
@@ -737,6 +738,25 @@ void ProtocolExchange::abort() noexcept {
   } else {
     io_.close();
   }
+}
+
+os::Fd ProtocolExchange::lend_connection() {
+  if (ended_ || lost_ || !io_.is_open()) {
+    errno = ENOTCONN;
+    return os::Fd();
+  }
+  os::Fd copy = io_.duplicate_blocking(options_.send_timeout);
+  if (copy.is_open()) {
+    close_after_response();
+    leave_input_alone();
+  }
+  return copy;
+}
+
+void ProtocolExchange::leave_raw_connection() noexcept {
+  if (ended_) return;
+  ended_ = true;
+  io_.close();  // and not shut down: it goes on with whoever has the other descriptor
 }
 
 void ProtocolExchange::await_rest() {

@@ -173,6 +173,7 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   void discard_response() noexcept override;
   void finish() noexcept override;
   void abort() noexcept override;
+  void leave_raw_connection() noexcept override;
   // Closes a kept connection on which nothing has come, so that the peer does not send a request to a worker that is not
   // waiting for it; one with bytes is kept and served next.
   void release_connection() noexcept override;
@@ -233,6 +234,16 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   [[nodiscard]] Bytes take_pending();
 
   void close_after_response() { closes_ = true; }
+
+  // The end of the connection will be that of the response: an end that comes too early, by the death of this process, must look
+  // different.
+  void guard_end() { io_.set_abortive(true); }
+
+  // The connection for the application's own use, from now on: see runtime::Exchange::open_raw_connection.
+  [[nodiscard]] os::Fd lend_connection();
+
+  // What follows the request is not of this protocol: nobody here reads it.
+  void leave_input_alone() { is_input_foreign_ = true; }
 
   [[nodiscard]] bool will_close() const { return closes_; }
 
@@ -327,8 +338,9 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   bool ended_ = true;     // finish or abort has been called, or no request has come yet
   bool aborted_ = false;  // Event::Aborted was seen
   bool is_last_request_ = false;
-  bool closes_ = false;      // after this response, whatever the peer asked for
-  bool discarding_ = false;  // nobody will read the body any more
+  bool closes_ = false;            // after this response, whatever the peer asked for
+  bool is_input_foreign_ = false;  // what follows the request is not for us
+  bool discarding_ = false;        // nobody will read the body any more
   int send_error_ = 0;
   std::vector<std::byte> pending_;  // of the engine, on its way out
   std::unique_ptr<std::byte[]> copy_buffer_;

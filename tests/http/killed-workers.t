@@ -34,4 +34,29 @@ is_deeply [ grep { /answered with/ } @{ $result->{failures} } ], [], 'and none a
 like http($server)->request(uri => '/load/0/0')->{body}, qr{\A/load/0/0 \d+\z}, 'served in the end';
 is $server->stop, 'exit 0', 'stops';
 
+# A body whose end is the end of the connection: that of a killed worker must not look like it.
+{
+    my $streaming = http_server(workers => 1, app => BladePSGI::Test->gate_code . <<'PERL');
+sub { sub { my $w = $_[0]->([200, []]); $w->write("begin $$\n"); gate('end') if $_[0]; $w->write("end\n"); $w->close } };
+PERL
+    my $ask = sub {
+        my $c = http($streaming);
+        $c->send(http_request(version => '1.0'));
+        my $r = $c->read_head(version => '1.0');
+        is $r->{framing}, 'close', 'its end is the end of the connection';
+        my ($pid) = $c->read_body_until($r, qr/begin \d+\n/) =~ /begin (\d+)/;
+        return ($c, $r, $pid);
+    };
+    my ($c, $r, $pid) = $ask->();
+    kill KILL => $pid;
+    $c->finish_response($r);
+    ok $r->{reset}, 'killed: the client sees an error, not an end' or diag explain $r;
+    ($c, $r) = $ask->();
+    $streaming->open_gate('end');
+    $c->finish_response($r);
+    ok $r->{eof} && !$r->{reset}, 'completed: an orderly end';
+    like $r->{body}, qr/end\n\z/, 'with all of it';
+    is $streaming->stop, 'exit 0', 'stops';
+}
+
 done_testing;

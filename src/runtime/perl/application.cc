@@ -14,6 +14,7 @@
 #include "runtime/perl/interpreter.h"
 #include "runtime/perl/magic.h"
 #include "runtime/perl/objects.h"
+#include "runtime/perl/raw_connection.h"
 #include "runtime/perl/response.h"
 #include "runtime/perl/values.h"
 
@@ -123,6 +124,7 @@ Result<void> Application::boot() {
       boot_input(aTHX_ shared_);
       boot_errors(aTHX_ shared_);
       boot_response(aTHX_ shared_);
+      boot_raw_connection(aTHX_ shared_);
       boot_objects(aTHX_ shared_);
       eval_pv(kLoadSource, TRUE);
       context_ = make_context(aTHX_ shared_);

@@ -232,6 +232,62 @@ sub FILENO  { return fileno STDERR }
 1;
 )perl";
 
+// psgix.io. Its first use as a handle, by an operator or by a method, opens it and gives it the class of the socket that it is.
+const char* const kConnectionSource = R"perl(#line 1 "bladepsgi/connection.pl"
+package BPSGI::Connection;
+use strict;
+use warnings;
+use IO::Handle ();
+
+my $is_prepared;
+
+sub make {
+    if (!$is_prepared) {
+        local ($@, $!, $SIG{__DIE__});
+        require overload;
+        overload->import('*{}' => \&open_connection, '<>' => sub { readline open_connection($_[0]) }, fallback => 1);
+        $is_prepared = 1;
+    }
+    return bless \do { local *CONNECTION };
+}
+
+sub open_connection {
+    my ($self) = @_;
+    my ($fd, $class) = descriptor($self);
+    my $error = $!;
+    {
+        local ($@, $SIG{__DIE__});
+        $class = 'IO::Handle' if !defined $class || !eval { (my $file = "$class.pm") =~ s{::}{/}g; require $file };
+    }
+    bless $self, $class;    # from here on it is an ordinary glob
+    if (defined $fd) {
+        $self->fdopen($fd, '+<');
+        CORE::binmode($self);
+        $self->autoflush(1);
+    }
+    else {
+        $! = $error;
+    }
+    return $self;
+}
+
+# A class name has no connection.
+sub isa { my ($self, $class) = @_; return ref $self ? open_connection($self)->isa($class) : $self->UNIVERSAL::isa($class) }
+sub can { my ($self, $name)  = @_; return ref $self ? open_connection($self)->can($name)  : $self->UNIVERSAL::can($name) }
+
+our $AUTOLOAD;
+
+sub AUTOLOAD {
+    my ($name) = $AUTOLOAD =~ /([^:]+)\z/;
+    my $self = shift;
+    die "$self has no method $name" if !ref $self;
+    return open_connection($self)->$name(@_);
+}
+sub DESTROY { }
+
+1;
+)perl";
+
 // `use BPSGI::Context` inside the server finds the server's own classes.
 const char* const kClassSource = R"perl(#line 1 "bladepsgi/classes.pl"
 package BPSGI;

@@ -6,8 +6,9 @@ namespace bladepsgi::perl {
 
 extern const char* const
     kLoadSource;  // finding and evaluating applications and loaders; DBI handles
-extern const char* const kInputSource;   // psgi.input's class and its tied face
-extern const char* const kErrorsSource;  // psgi.errors when it goes to the web server
-extern const char* const kClassSource;   // versions of the BPSGI classes, and %INC
+extern const char* const kInputSource;       // psgi.input's class and its tied face
+extern const char* const kErrorsSource;      // psgi.errors when it goes to the web server
+extern const char* const kConnectionSource;  // psgix.io
+extern const char* const kClassSource;       // versions of the BPSGI classes, and %INC
 
 }  // namespace bladepsgi::perl

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "runtime/perl/error_stream.h"
 #include "runtime/perl/input.h"
+#include "runtime/perl/raw_connection.h"
 #include "runtime/perl/request.h"
 #include "runtime/perl/response.h"
 
@@ -30,6 +31,7 @@ struct EnvBuilder::Keys {
   SV* logger;
   SV* informational;
   SV* input_buffered;
+  SV* io;
   SV* request_id;
   SV* https;
   SV* request_method;
@@ -192,6 +194,7 @@ void EnvBuilder::prepare(pTHX_ Shared& shared, runtime::ErrorStream error_stream
       .logger = shared_key(aTHX_ "psgix.logger"),
       .informational = shared_key(aTHX_ "psgix.informational"),
       .input_buffered = shared_key(aTHX_ "psgix.input.buffered"),
+      .io = shared_key(aTHX_ "psgix.io"),
       .request_id = shared_key(aTHX_ "psgix.request_id"),
       .https = key_for(aTHX_ "HTTPS"),
       .request_method = key_for(aTHX_ "REQUEST_METHOD"),
@@ -278,6 +281,9 @@ void EnvBuilder::build(pTHX_ Request& request, HV* defaults) {
   }
   if (request.exchange.knows_informational()) {
     put(aTHX_ env, keys.informational, newSVsv_nomg(informational_));
+  }
+  if (request.exchange.has_raw_connection()) {
+    put(aTHX_ env, keys.io, make_raw_connection(aTHX_ request));
   }
   put(aTHX_ env, keys.request_id, new_string(aTHX_ request.id));
 

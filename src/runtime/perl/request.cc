@@ -50,6 +50,11 @@ void abort(Request& request) {
   request.exchange.abort();
 }
 
+void leave_raw_connection(Request& request) {
+  leave_exchange(request);
+  request.exchange.leave_raw_connection();
+}
+
 std::string title_of(const Request& request) {
   return printable(request.method.empty() ? "(no method)" : request.method, 32) + ' ' +
          printable(request.uri) + " [" + std::string(request.id) + ']';

@@ -89,6 +89,7 @@ struct Request {
   bool in_responder = false;    // messages then say where in the application
   bool wrong_response = false;  // what was returned is wrong; nothing died
   bool peer_gone = false;
+  bool has_raw_connection = false;  // the application has asked for psgix.io
   bool harakiri = false;
   std::uint64_t chunks = 0;
   // For messages; in the exchange's memory while it lasts, then in `shared`.
@@ -103,6 +104,8 @@ Link& link_of(Request& request);
 // End the exchange: from here on nothing touches its memory, and psgi.input is at its end.
 void finish(Request& request);
 void abort(Request& request);
+// The application answers by itself on the raw connection.
+void leave_raw_connection(Request& request);
 
 // "GET /path [id]", for log lines.
 [[nodiscard]] std::string title_of(const Request& request);

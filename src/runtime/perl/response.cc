@@ -471,6 +471,10 @@ bool send_parts(pTHX_ Request& request, AV* array, bool may_stream) {
   if (is_stream) {
     start(request, status);
     request.phase = Phase::Streaming;
+    // The client speaks the other protocol only once it has seen this.
+    if (status == 101 && !request.exchange.flush()) {
+      request.peer_gone = true;
+    }
     return true;
   }
   if (is_handle) {
@@ -612,6 +616,10 @@ void call_with_responder(pTHX_ Request& request, SV* code) {
              newSVpvs_flags("the body died while it was sent, and the application ignored that",
                             SVs_TEMP));
     case Phase::Nothing:
+      if (request.has_raw_connection) {
+        leave_raw_connection(request);
+        return;
+      }
       refuse(aTHX_ request,
              newSVpvs_flags("the application returned code that never called its responder",
                             SVs_TEMP));
