@@ -406,8 +406,8 @@ runtime::Served Application::serve(runtime::Exchange& exchange) noexcept {
   }
 
   guarded = run_guarded(aTHX_[&] {
-    EnvBuilder::release(aTHX_ request);
-    FREETMPS;
+    FREETMPS;  // among them the application's own references to its env
+    env_.release(aTHX_ request);
   });
   if (is_stray_child()) {
     end_stray_child(guarded.exited, guarded.status);

@@ -30,6 +30,8 @@ class Application final : public runtime::App {
 
   [[nodiscard]] PerlInterpreter* interpreter() const { return perl_; }
 
+  [[nodiscard]] const EnvBuilder& env() const { return env_; }
+
  private:
   explicit Application(PerlInterpreter* interpreter) : perl_(interpreter) {}
 

@@ -15,31 +15,16 @@
 
 namespace bladepsgi::perl {
 
-struct EnvBuilder::Keys {
-  SV* version;
-  SV* url_scheme;
-  SV* input;
-  SV* errors;
-  SV* multithread;
-  SV* multiprocess;
-  SV* run_once;
-  SV* streaming;
-  SV* nonblocking;
-  SV* harakiri;
-  SV* cleanup;
-  SV* cleanup_handlers;
-  SV* logger;
-  SV* informational;
-  SV* input_buffered;
-  SV* io;
-  SV* request_id;
-  SV* https;
-  SV* request_method;
-  SV* request_uri;
-  SV* harakiri_commit;
-};
-
 namespace {
+
+// In the order of EnvBuilder::Own.
+constexpr std::string_view kOwnNames[] = {
+    "psgi.version",     "psgi.url_scheme",       "psgi.input",           "psgi.errors",
+    "psgi.multithread", "psgi.multiprocess",     "psgi.run_once",        "psgi.streaming",
+    "psgi.nonblocking", "psgix.harakiri",        "psgix.cleanup",        "psgix.cleanup.handlers",
+    "psgix.logger",     "psgix.informational",   "psgix.input.buffered", "psgix.io",
+    "psgix.request_id", "psgix.harakiri.commit",
+};
 
 // What the usual web servers send with every request; others are learned as they come.
 constexpr std::string_view kUsualNames[] = {
@@ -145,10 +130,6 @@ SV* shared_key(pTHX_ std::string_view name) {
   return newSVpvn_share(name.data(), static_cast<I32>(name.size()), 0);
 }
 
-void put(pTHX_ HV* env, SV* key, SV* value) {
-  hv_store_ent(env, key, value, SvSHARED_HASH(key));
-}
-
 bool is_https(std::string_view value) {
   return value == "1" || equals_ignoring_case(value, "on");
 }
@@ -158,8 +139,49 @@ SV* new_string(pTHX_ std::string_view text) {
   return text.empty() ? newSVpvs("") : newSVpvn(text.data(), text.size());
 }
 
-SV* truth(pTHX_ bool value) {
-  return newSVsv_nomg(value ? &PL_sv_yes : &PL_sv_no);
+HEK* hek_of(SV* shared_key) {
+  return SvSHARED_HEK_FROM_PV(SvPVX_const(shared_key));
+}
+
+// One version of PSGI for all: 1.1.
+SV* psgi_version(pTHX) {
+  AV* version = newAV();
+  av_extend(version, 1);
+  av_push(version, newSViv(1));
+  av_push(version, newSViv(1));
+  return newRV_noinc(MUTABLE_SV(version));
+}
+
+constexpr U32 kStringFlags = SVf_POK | SVp_POK;
+
+// What reading a hash may leave: an iterator, and that a name of more than bytes was in it once.
+constexpr U32 kHarmlessFlags = SVf_OOK | SVphv_LAZYDEL | SVphv_HASKFLAGS;
+
+void wipe(SV* value, std::size_t used) {
+  if (SvPVX_const(value) != nullptr && SvLEN(value) > 0) {
+    std::memset(SvPVX(value), 0, std::min(SvLEN(value), std::max<std::size_t>(SvCUR(value), used)));
+  }
+}
+
+// Nobody else has seen the array, or nobody has it any more, and it carries nothing but its elements.
+bool is_plain_array(SV* array) {
+  return SvREFCNT(array) == 1 && SvFLAGS(array) == (SVt_PVAV | SVpav_REAL) &&
+         SvMAGIC(array) == nullptr;
+}
+
+bool is_first_version(SV* array) {
+  AV* list = MUTABLE_AV(array);
+  if (!is_plain_array(array) || AvFILLp(list) != 1) {
+    return false;
+  }
+  for (int index = 0; index < 2; ++index) {
+    const SV* element = AvARRAY(list)[index];
+    if (element == nullptr || SvREFCNT(element) != 1 ||
+        SvFLAGS(element) != (SVt_IV | SVf_IOK | SVp_IOK) || SvIVX(element) != 1) {
+      return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace
@@ -169,135 +191,284 @@ void EnvBuilder::prepare(pTHX_ Shared& shared, runtime::ErrorStream error_stream
   errors_ = error_stream == runtime::ErrorStream::Log
                 ? newRV_inc(MUTABLE_SV(gv_fetchpvs("STDERR", GV_ADD | GV_NOTQUAL, SVt_PVIO)))
                 : nullptr;
-  if (keys_ != nullptr) {
+  if (!keys_.empty()) {
     return;
   }
   logger_ = make_logger(aTHX_ shared);
   informational_ = make_informational(aTHX_ shared);
-  table_.assign(kTableSize, nullptr);
-  for (const std::string_view name : kUsualNames) {
-    key_for(aTHX_ name);
+  table_.assign(kTableSize, kNoKey);
+  keys_.reserve(kMaximumNames);
+  for (const std::string_view name : kOwnNames) {
+    add_key(aTHX_ name);  // the first ones, in this order
   }
-  keys_ = new Keys{
-      .version = shared_key(aTHX_ "psgi.version"),
-      .url_scheme = shared_key(aTHX_ "psgi.url_scheme"),
-      .input = shared_key(aTHX_ "psgi.input"),
-      .errors = shared_key(aTHX_ "psgi.errors"),
-      .multithread = shared_key(aTHX_ "psgi.multithread"),
-      .multiprocess = shared_key(aTHX_ "psgi.multiprocess"),
-      .run_once = shared_key(aTHX_ "psgi.run_once"),
-      .streaming = shared_key(aTHX_ "psgi.streaming"),
-      .nonblocking = shared_key(aTHX_ "psgi.nonblocking"),
-      .harakiri = shared_key(aTHX_ "psgix.harakiri"),
-      .cleanup = shared_key(aTHX_ "psgix.cleanup"),
-      .cleanup_handlers = shared_key(aTHX_ "psgix.cleanup.handlers"),
-      .logger = shared_key(aTHX_ "psgix.logger"),
-      .informational = shared_key(aTHX_ "psgix.informational"),
-      .input_buffered = shared_key(aTHX_ "psgix.input.buffered"),
-      .io = shared_key(aTHX_ "psgix.io"),
-      .request_id = shared_key(aTHX_ "psgix.request_id"),
-      .https = key_for(aTHX_ "HTTPS"),
-      .request_method = key_for(aTHX_ "REQUEST_METHOD"),
-      .request_uri = key_for(aTHX_ "REQUEST_URI"),
-      .harakiri_commit = shared_key(aTHX_ "psgix.harakiri.commit"),
-  };
+  for (const std::string_view name : kUsualNames) {
+    add_key(aTHX_ name);
+  }
+  https_ = find_key("HTTPS");
+  request_method_ = find_key("REQUEST_METHOD");
+  request_uri_ = find_key("REQUEST_URI");
 }
 
-SV* EnvBuilder::key_for(pTHX_ std::string_view name) {
-  std::size_t slot = slot_of(name) & (kTableSize - 1);
-  while (SV* key = table_[slot]) {
-    if (SvCUR(key) == name.size() && std::memcmp(SvPVX_const(key), name.data(), name.size()) == 0) {
-      return key;
+// --- names
+
+EnvBuilder::KeyIndex EnvBuilder::find_key(std::string_view name) const {
+  for (std::size_t slot = slot_of(name);; ++slot) {
+    const KeyIndex index = table_[slot & (kTableSize - 1)];
+    if (index == kNoKey || keys_[index].name == name) {
+      return index;
     }
-    slot = (slot + 1) & (kTableSize - 1);
   }
-  SV* key = shared_key(aTHX_ name);
-  if (names_ < kMaximumNames && name.size() <= kMaximumNameLength) {
-    table_[slot] = key;
-    ++names_;
-    return key;
+}
+
+EnvBuilder::KeyIndex EnvBuilder::add_key(pTHX_ std::string_view name) {
+  if (const KeyIndex known = find_key(name); known != kNoKey) {
+    return known;
   }
-  return sv_2mortal(key);
+  if (keys_.size() >= kMaximumNames || name.size() > kMaximumNameLength) {
+    return kNoKey;
+  }
+  std::size_t slot = slot_of(name);
+  while (table_[slot & (kTableSize - 1)] != kNoKey) {
+    ++slot;
+  }
+  const auto index = static_cast<KeyIndex>(keys_.size());
+  SV* shared = shared_key(aTHX_ name);
+  keys_.push_back(
+      {.sv = shared, .hek = hek_of(shared), .name = {SvPVX_const(shared), SvCUR(shared)}});
+  table_[slot & (kTableSize - 1)] = index;
+  return index;
+}
+
+EnvBuilder::KeyIndex EnvBuilder::key_of(const HEK* hek) const {
+  if (HEK_UTF8(hek)) {
+    return kNoKey;
+  }
+  const KeyIndex index = find_key({HEK_KEY(hek), static_cast<std::size_t>(HEK_LEN(hek))});
+  return index != kNoKey && keys_[index].hek == hek ? index : kNoKey;
+}
+
+// --- filling
+
+void EnvBuilder::place(pTHX_ Key& key, SV* value, Kind kind) {
+  if (key.entry != nullptr) {
+    SV* old = HeVAL(key.entry);  // ours and as we left it, so that no code runs
+    HeVAL(key.entry) = value;
+    SvREFCNT_dec_NN(old);
+  } else {
+    key.entry = hv_store_ent(env_, key.sv, value, SvSHARED_HASH(key.sv));
+    has_new_shape_ = true;
+  }
+  key.value = value;
+  key.kind = kind;
+  key.flags = SvFLAGS(value);
+  key.content = value->sv_u.svu_pv;
+  mark(key);
+}
+
+void EnvBuilder::mark(Key& key) {
+  if (key.round != round_) {
+    key.round = round_;
+    ++marked_;
+  }
+}
+
+void EnvBuilder::set_text(pTHX_ Key& key, std::string_view text) {
+  if (key.entry == nullptr || key.kind != Kind::Text) {
+    place(aTHX_ key, new_string(aTHX_ text), Kind::Text);
+  } else {
+    SV* value = key.value;
+    if (SvLEN(value) > text.size()) {
+      char* into = SvPVX(value);
+      std::copy(text.begin(), text.end(), into);
+      into[text.size()] = '\0';
+      SvCUR_set(value, text.size());
+      SvFLAGS(value) |= kStringFlags;
+    } else {
+      sv_setpvn(value, text.empty() ? "" : text.data(), text.size());
+    }
+    mark(key);
+  }
+  key.used = text.size();
+}
+
+void EnvBuilder::set_truth(pTHX_ Key& key, bool value) {
+  SV* constant = value ? &PL_sv_yes : &PL_sv_no;
+  if (key.entry == nullptr || key.kind != Kind::Constant || key.content != SvPVX(constant)) {
+    place(aTHX_ key, newSVsv_nomg(constant), Kind::Constant);
+  } else {
+    mark(key);
+  }
+}
+
+void EnvBuilder::set_reference(pTHX_ Key& key, SV* reference) {
+  if (key.entry == nullptr || key.kind != Kind::Constant || key.content != reference->sv_u.svu_pv) {
+    place(aTHX_ key, newSVsv_nomg(reference), Kind::Constant);
+  } else {
+    mark(key);
+  }
+}
+
+void EnvBuilder::set_defaults(pTHX_ HV* defaults) {
+  hv_iterinit(defaults);
+  while (HE* entry = hv_iternext(defaults)) {
+    SV* value = newSV(0);
+    SV* name = hv_iterkeysv(entry);
+    const KeyIndex index = SvUTF8(name) ? kNoKey : add_key(aTHX_{SvPVX_const(name), SvCUR(name)});
+    if (index == kNoKey) {
+      hv_store_ent(env_, name, value, 0);
+    } else {
+      place(aTHX_ keys_[index], value, Kind::Other);
+    }
+    sv_setsv(value, hv_iterval(defaults, entry));
+  }
 }
 
 void EnvBuilder::build(pTHX_ Request& request, HV* defaults) {
-  const Keys& keys = *keys_;
-  HV* env = newHV();
-  request.env = env;
-  hv_ksplit(env, static_cast<IV>(last_size_));
+  if (env_ == nullptr) {
+    env_ = newHV();
+    hv_ksplit(env_, static_cast<IV>(last_size_));
+    own_flags_ = SvFLAGS(env_) & ~kHarmlessFlags;
+    has_new_shape_ = true;
+  }
+  request.env = env_;
+  is_built_ = false;
+  ++round_;
+  marked_ = 0;
 
   bool https = false;
+  std::size_t position = 0;
   for (const Parameter& parameter : request.exchange.parameters()) {
-    SV* key = key_for(aTHX_ parameter.name);
-    put(aTHX_ env, key, new_string(aTHX_ parameter.value));
-    if (key == keys.https) {
+    // The same names come in the same order, mostly.
+    KeyIndex index = position < usual_order_.size() ? usual_order_[position] : kNoKey;
+    if (index == kNoKey || keys_[index].name != parameter.name) {
+      index = add_key(aTHX_ parameter.name);
+      if (index == kNoKey) {
+        SV* key = sv_2mortal(shared_key(aTHX_ parameter.name));
+        hv_store_ent(env_, key, new_string(aTHX_ parameter.value), SvSHARED_HASH(key));
+        continue;
+      }
+      usual_order_.resize(std::max(usual_order_.size(), position + 1), kNoKey);
+      usual_order_[position] = index;
+    }
+    ++position;
+    set_text(aTHX_ keys_[index], parameter.value);
+    if (index == https_) {
       https = is_https(parameter.value);
-    } else if (key == keys.request_method) {
+    } else if (index == request_method_) {
       request.method = parameter.value;
-    } else if (key == keys.request_uri) {
+    } else if (index == request_uri_) {
       request.uri = parameter.value;
     }
   }
 
   bool own_logger = true;
   if (defaults != nullptr) {
-    hv_iterinit(defaults);
-    while (HE* entry = hv_iternext(defaults)) {
-      SV* value = newSV(0);
-      SV* key = hv_iterkeysv(entry);
-      hv_store_ent(env, key, value, 0);
-      sv_setsv(value, hv_iterval(defaults, entry));
-    }
+    set_defaults(aTHX_ defaults);
     // The loader's hash may change these two.
-    if (SV** value = hv_fetchs(env, "HTTPS", 0)) {
+    if (SV** value = hv_fetchs(env_, "HTTPS", 0)) {
       STRLEN length = 0;
       const char* text = SvPV(*value, length);
       https = is_https({text, length});
     }
-    own_logger = hv_exists_ent(env, keys.logger, 0) == 0;
+    own_logger = hv_exists_ent(defaults, own(Own::Logger).sv, 0) == 0;
   }
 
-  AV* version = newAV();
-  av_extend(version, 1);
-  av_push(version, newSViv(1));
-  av_push(version, newSViv(1));
-  put(aTHX_ env, keys.version, newRV_noinc(MUTABLE_SV(version)));
-  put(aTHX_ env, keys.url_scheme, https ? newSVpvs("https") : newSVpvs("http"));
-  request.source = Source::create(request.shared, request.exchange);
-  put(aTHX_ env, keys.input, make_input(aTHX_ request.shared, *request.source));
-  put(aTHX_ env, keys.errors,
-      errors_ != nullptr ? newSVsv_nomg(errors_) : make_errors(aTHX_ request));
-  put(aTHX_ env, keys.multithread, truth(aTHX_ false));
-  put(aTHX_ env, keys.multiprocess, truth(aTHX_ true));
-  put(aTHX_ env, keys.run_once, truth(aTHX_ false));
-  put(aTHX_ env, keys.streaming, truth(aTHX_ true));
-  put(aTHX_ env, keys.nonblocking, truth(aTHX_ false));
-  put(aTHX_ env, keys.harakiri, truth(aTHX_ true));
-  put(aTHX_ env, keys.cleanup, truth(aTHX_ true));
-  put(aTHX_ env, keys.cleanup_handlers, newRV_noinc(MUTABLE_SV(newAV())));
-  put(aTHX_ env, keys.input_buffered, truth(aTHX_ request.exchange.body().buffered));
+  runtime::Exchange& exchange = request.exchange;
+  if (Key& key = own(Own::Version); key.entry != nullptr && key.kind == Kind::Version) {
+    mark(key);
+  } else {
+    place(aTHX_ key, psgi_version(aTHX), Kind::Version);
+  }
+  if (Key& key = own(Own::CleanupHandlers);
+      key.entry != nullptr && key.kind == Kind::CleanupHandlers) {
+    mark(key);
+  } else {
+    place(aTHX_ key, newRV_noinc(MUTABLE_SV(newAV())), Kind::CleanupHandlers);
+  }
+  set_text(aTHX_ own(Own::UrlScheme), https ? "https" : "http");
+  set_input(aTHX_ request);
+  if (errors_ != nullptr) {
+    set_reference(aTHX_ own(Own::Errors), errors_);
+  } else {
+    place(aTHX_ own(Own::Errors), make_errors(aTHX_ request), Kind::Other);
+  }
+  set_truth(aTHX_ own(Own::Multithread), false);
+  set_truth(aTHX_ own(Own::Multiprocess), true);
+  set_truth(aTHX_ own(Own::RunOnce), false);
+  set_truth(aTHX_ own(Own::Streaming), true);
+  set_truth(aTHX_ own(Own::Nonblocking), false);
+  set_truth(aTHX_ own(Own::Harakiri), true);
+  set_truth(aTHX_ own(Own::Cleanup), true);
+  set_truth(aTHX_ own(Own::InputBuffered), exchange.body().buffered);
   if (own_logger) {
-    put(aTHX_ env, keys.logger, newSVsv_nomg(logger_));
+    set_reference(aTHX_ own(Own::Logger), logger_);
   }
-  if (request.exchange.knows_informational()) {
-    put(aTHX_ env, keys.informational, newSVsv_nomg(informational_));
+  if (exchange.knows_informational()) {
+    set_reference(aTHX_ own(Own::Informational), informational_);
   }
-  if (request.exchange.has_raw_connection()) {
-    put(aTHX_ env, keys.io, make_raw_connection(aTHX_ request));
+  if (exchange.has_raw_connection()) {
+    place(aTHX_ own(Own::Io), make_raw_connection(aTHX_ request), Kind::Other);
   }
-  put(aTHX_ env, keys.request_id, new_string(aTHX_ request.id));
-
-  const auto used = static_cast<std::size_t>(HvTOTALKEYS(env));
-  last_size_ = std::min(used, kMaximumReserve);
+  set_text(aTHX_ own(Own::RequestId), request.id);
+  settle(aTHX);
 }
+
+void EnvBuilder::set_input(pTHX_ Request& request) {
+  Key& key = own(Own::Input);
+  if (key.entry != nullptr && key.kind == Kind::Input) {
+    request.source = input_.source;
+    request.source->attach(request.exchange);
+    request.source->retain();
+    mark(key);
+    return;
+  }
+  request.source = Source::create(request.shared, request.exchange);
+  SV* input = make_input(aTHX_ request.shared, *request.source);
+  place(aTHX_ key, input, Kind::Input);
+  input_ = take_fingerprint(aTHX_ input, *request.source);
+}
+
+void EnvBuilder::settle(pTHX) {
+  if (marked_ != order_.size() || has_new_shape_) {
+    for (const KeyIndex index : order_) {
+      Key& key = keys_[index];
+      if (key.round != round_) {
+        hv_delete_ent(env_, key.sv, G_DISCARD, SvSHARED_HASH(key.sv));
+        key.entry = nullptr;
+        has_new_shape_ = true;
+      }
+    }
+  }
+  if (has_new_shape_ && is_worth_keeping()) {
+    note_shape(aTHX);
+  }
+  last_size_ = std::min(static_cast<std::size_t>(HvTOTALKEYS(env_)), kMaximumReserve);
+  is_built_ = true;
+}
+
+void EnvBuilder::note_shape(pTHX) {
+  PERL_UNUSED_CONTEXT;
+  order_.clear();
+  for (STRLEN bucket = 0; HvARRAY(env_) != nullptr && bucket <= HvMAX(env_); ++bucket) {
+    for (HE* entry = HvARRAY(env_)[bucket]; entry != nullptr; entry = HeNEXT(entry)) {
+      if (const KeyIndex index = key_of(HeKEY_hek(entry)); index != kNoKey) {
+        keys_[index].entry = entry;
+        order_.push_back(index);
+      }
+    }
+  }
+  has_new_shape_ = false;
+}
+
+// --- giving up, or not
 
 bool EnvBuilder::asks_for_nothing(pTHX_ const Request& request) const {
   HV* env = request.env;
   if (SvRMAGICAL(env)) {
     return false;
   }
-  const HE* handlers =
-      hv_fetch_ent(env, keys_->cleanup_handlers, 0, SvSHARED_HASH(keys_->cleanup_handlers));
+  SV* name = keys_[static_cast<std::size_t>(Own::CleanupHandlers)].sv;
+  const HE* handlers = hv_fetch_ent(env, name, 0, SvSHARED_HASH(name));
   if (handlers == nullptr) {
     return false;
   }
@@ -306,13 +477,174 @@ bool EnvBuilder::asks_for_nothing(pTHX_ const Request& request) const {
       SvMAGICAL(SvRV(value)) || AvFILLp(MUTABLE_AV(SvRV(value))) >= 0) {
     return false;
   }
-  return hv_exists_ent(env, keys_->harakiri_commit, SvSHARED_HASH(keys_->harakiri_commit)) == 0;
+  name = keys_[static_cast<std::size_t>(Own::HarakiriCommit)].sv;
+  return hv_exists_ent(env, name, SvSHARED_HASH(name)) == 0;
 }
 
 void EnvBuilder::release(pTHX_ Request& request) {
-  HV* env = request.env;
   request.env = nullptr;
-  SvREFCNT_dec(env);
+  if (env_ == nullptr) {
+    return;
+  }
+  if (request.source != nullptr) {
+    request.source->release();
+    request.source = nullptr;
+  }
+  // What is destroyed may run code, so the last look must have found nothing to destroy.
+  constexpr int kMostLooks = 4;
+  for (int look = 0; is_built_ && look < kMostLooks; ++look) {
+    switch (scrub(aTHX)) {
+      case Scrubbed::Clean:
+        lost_in_a_row_ = 0;
+        ++times_kept_;
+        return;
+      case Scrubbed::Again:
+        continue;
+      case Scrubbed::Lost:
+        is_built_ = false;
+        break;
+    }
+  }
+  HV* lost = env_;
+  env_ = nullptr;
+  for (Key& key : keys_)
+    key.entry = nullptr;
+  order_.clear();
+  ++lost_in_a_row_;
+  SvREFCNT_dec_NN(MUTABLE_SV(lost));
+}
+
+bool EnvBuilder::is_ours_alone(pTHX) const {
+  PERL_UNUSED_CONTEXT;
+  HV* env = env_;
+  if (order_.empty() || SvREFCNT(env) != 1 || (SvFLAGS(env) & ~kHarmlessFlags) != own_flags_ ||
+      SvMAGIC(env) != nullptr || SvSTASH(env) != nullptr || HvARRAY(env) == nullptr || HvMAX(env) >= kMaximumBuckets) {
+    return false;
+  }
+  if (!SvOOK(env)) {
+    return true;
+  }
+  const xpvhv_aux& more = *HvAUX(env);
+  return more.xhv_backreferences == nullptr && more.xhv_name_u.xhvnameu_name == nullptr &&
+         more.xhv_name_count == 0 && more.xhv_mro_meta == nullptr;
+}
+
+EnvBuilder::Scrubbed EnvBuilder::scrub(pTHX) {
+  if (!is_ours_alone(aTHX)) {
+    return Scrubbed::Lost;
+  }
+  if (SvOOK(env_)) {
+    hv_iterinit(env_);  // an each that was left half-way
+    HvAUX(env_)->xhv_last_rand = HvAUX(env_)->xhv_rand;
+  }
+  doomed_.clear();
+  std::size_t at = 0;
+  bool is_in_order = true;
+  for (STRLEN bucket = 0; bucket <= HvMAX(env_); ++bucket) {
+    for (HE* entry = HvARRAY(env_)[bucket]; entry != nullptr; entry = HeNEXT(entry)) {
+      if (at < order_.size() && keys_[order_[at]].entry == entry &&
+          keys_[order_[at]].hek == HeKEY_hek(entry)) {
+        clean(aTHX_ keys_[order_[at]], entry);
+        ++at;
+        continue;
+      }
+      const KeyIndex index = key_of(HeKEY_hek(entry));
+      if (index != kNoKey && keys_[index].round == round_) {
+        // It was here, and is somewhere else now: the hash has grown, or the application deleted and stored it.
+        is_in_order = false;
+        clean(aTHX_ keys_[index], entry);
+      } else {
+        doomed_.push_back({newSVhek(HeKEY_hek(entry)), HeHASH(entry)});
+      }
+    }
+  }
+  bool has_run_code = false;
+  for (std::size_t index = 0; index < replaced_.size(); ++index) {
+    SV* value = replaced_[index];
+    has_run_code |= SvREFCNT(value) == 1 && SvTYPE(value) != SVt_PV;
+    SvREFCNT_dec_NN(value);
+  }
+  replaced_.clear();
+  for (std::size_t index = 0; index < doomed_.size(); ++index) {
+    const Doomed doomed = doomed_[index];
+    hv_delete_ent(env_, doomed.name, G_DISCARD, doomed.hash);
+    SvREFCNT_dec_NN(doomed.name);
+    has_run_code = true;
+  }
+  if (!is_in_order || at != order_.size()) {
+    for (const KeyIndex index : order_) {
+      keys_[index].entry = nullptr;
+    }
+    note_shape(aTHX);
+    return Scrubbed::Again;
+  }
+  return has_run_code ? Scrubbed::Again : Scrubbed::Clean;
+}
+
+void EnvBuilder::clean(pTHX_ Key& key, HE* entry) {
+  SV* value = HeVAL(entry);
+  if (value == key.value && SvREFCNT(value) == 1 && restore(aTHX_ key, value)) {
+    return;
+  }
+  // Destroyed later: that may run code, and we are in the middle of the hash.
+  replaced_.push_back(value);
+  const svtype type = SvTYPE(value);
+  if (value == key.value && key.kind == Kind::Text && SvREFCNT(value) == 1 && SvPOKp(value) &&
+      !SvIsCOW(value) &&
+      (type == SVt_PV || type == SVt_PVIV || type == SVt_PVNV || type == SVt_PVMG)) {
+    wipe(value, 0);
+  }
+  SV* fresh = newSV_type(SVt_PV);
+  HeVAL(entry) = fresh;
+  key.value = fresh;
+  key.kind = Kind::Text;  // also where it was something else: that will be made anew
+  key.used = 0;
+}
+
+bool EnvBuilder::restore(pTHX_ Key& key, SV* value) {
+  switch (key.kind) {
+    case Kind::Text: {
+      U32 flags = SvFLAGS(value);
+      if ((flags & ~(kStringFlags | SVf_IsCOW)) != SVt_PV) {
+        return false;
+      }
+      if ((flags & SVf_IsCOW) != 0) {
+        if (SvLEN(value) == 0 || CowREFCNT(value) != 0) {
+          sv_force_normal_flags(value, SV_COW_DROP_PV);
+          flags = SvFLAGS(value);
+          if ((flags & ~kStringFlags) != SVt_PV) {
+            return false;
+          }
+        } else {
+          SvIsCOW_off(value);
+        }
+      }
+      wipe(value, key.used);
+      if (SvLEN(value) > kMaximumValue) {
+        return false;
+      }
+      SvFLAGS(value) &= ~kStringFlags;
+      if (SvPVX_const(value) != nullptr) {
+        SvCUR_set(value, 0);
+      }
+      key.used = 0;
+      return true;
+    }
+    case Kind::Constant:
+      return SvFLAGS(value) == key.flags && value->sv_u.svu_pv == key.content;
+    case Kind::Version:
+      return SvFLAGS(value) == key.flags && value->sv_u.svu_pv == key.content &&
+             is_first_version(SvRV(value));
+    case Kind::CleanupHandlers:
+      return SvFLAGS(value) == key.flags && value->sv_u.svu_pv == key.content &&
+             is_plain_array(SvRV(value)) && AvFILLp(MUTABLE_AV(SvRV(value))) < 0;
+    case Kind::Input:
+      return SvFLAGS(value) == key.flags && value->sv_u.svu_pv == key.content &&
+             is_untouched(aTHX_ input_);
+    case Kind::Other:
+      return false;
+  }
+  return false;
 }
 
 }  // namespace bladepsgi::perl

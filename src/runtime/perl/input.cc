@@ -26,13 +26,16 @@ Source* Source::create(Shared& shared, Exchange& exchange) {
   return new Source(shared, exchange);
 }
 
-Source::Source(Shared& shared, Exchange& exchange)
-    : shared_(shared),
-      exchange_(&exchange),
-      info_(exchange.body()),
-      base_(kNothing),
-      next_(kNothing),
-      end_(kNothing) {
+Source::Source(Shared& shared, Exchange& exchange) : shared_(shared) {
+  attach(exchange);
+}
+
+void Source::attach(Exchange& exchange) {
+  exchange_ = &exchange;
+  info_ = exchange.body();
+  error_ = 0;
+  end_position_ = 0;
+  forget_window();
   if (!info_.memory.empty()) {
     const std::string_view all = as_text(info_.memory);
     base_ = next_ = all.data();
@@ -403,6 +406,81 @@ SV* make_input(pTHX_ Shared& shared, Source& source) {
   sv_magic(MUTABLE_SV(GvIOp(glob)), tie_reference, PERL_MAGIC_tiedscalar, nullptr, 0);
   SvREFCNT_dec_NN(tie_reference);
   return sv_bless(newRV_noinc(MUTABLE_SV(glob)), shared.input_class);
+}
+
+namespace {
+
+bool is_same_glob(const InputFingerprint& print) {
+  GV* glob = MUTABLE_GV(print.glob);
+  if (SvREFCNT(glob) != 1 || SvFLAGS(glob) != print.glob_flags ||
+      SvSTASH(glob) != print.glob_class || SvMAGIC(glob) != nullptr || GvGP(glob) != print.body ||
+      GvFLAGS(glob) != print.glob_own_flags) {
+    return false;
+  }
+  const GP& body = *GvGP(glob);
+  return body.gp_refcnt == 1 && body.gp_sv == print.scalar &&
+         reinterpret_cast<SV*>(body.gp_io) == print.io && body.gp_cv == nullptr &&
+         body.gp_hv == nullptr && body.gp_av == nullptr && body.gp_form == nullptr;
+}
+
+bool is_same_io(const InputFingerprint& print) {
+  IO* io = reinterpret_cast<IO*>(print.io);
+  const MAGIC* magic = SvMAGIC(io);
+  return SvREFCNT(io) == 1 && SvFLAGS(io) == print.io_flags && SvSTASH(io) == print.io_class &&
+         magic == print.io_magic && magic->mg_moremagic == nullptr &&
+         magic->mg_obj == print.tie_reference && IoFLAGS(io) == print.io_own_flags &&
+         IoLINES(io) == 0 && IoIFP(io) == print.handle && IoOFP(io) == nullptr;
+}
+
+bool is_same_tie(const InputFingerprint& print) {
+  return SvREFCNT(print.tie_reference) == 1 &&
+         SvFLAGS(print.tie_reference) == print.tie_reference_flags &&
+         SvRV(print.tie_reference) == print.tie && SvREFCNT(print.tie) == 1 &&
+         SvFLAGS(print.tie) == print.tie_flags && SvMAGIC(print.tie) == print.tie_magic &&
+         SvMAGIC(print.tie)->mg_moremagic == nullptr;
+}
+
+}  // namespace
+
+InputFingerprint take_fingerprint(pTHX_ SV* reference, Source& source) {
+  PERL_UNUSED_CONTEXT;
+  GV* glob = MUTABLE_GV(SvRV(reference));
+  IO* io = GvIOp(glob);
+  const MAGIC* magic = SvMAGIC(io);
+  SV* tie = SvRV(magic->mg_obj);
+  PerlIO* handle = IoIFP(io);
+  return {.source = &source,
+          .glob = MUTABLE_SV(glob),
+          .glob_class = SvSTASH(glob),
+          .body = GvGP(glob),
+          .scalar = GvGP(glob)->gp_sv,
+          .io = reinterpret_cast<SV*>(io),
+          .io_class = SvSTASH(io),
+          .io_magic = magic,
+          .tie_reference = magic->mg_obj,
+          .tie = tie,
+          .tie_magic = SvMAGIC(tie),
+          .handle = handle,
+          .layer = *handle,
+          .glob_flags = SvFLAGS(glob),
+          .glob_own_flags = GvFLAGS(glob),
+          .io_flags = SvFLAGS(io),
+          .io_own_flags = IoFLAGS(io),
+          .tie_reference_flags = SvFLAGS(magic->mg_obj),
+          .tie_flags = SvFLAGS(tie),
+          .layer_flags = PerlIOBase(handle)->flags};
+}
+
+bool is_untouched(pTHX_ const InputFingerprint& print) {
+  PERL_UNUSED_CONTEXT;
+  if (!is_same_glob(print) || !is_same_io(print) || !is_same_tie(print)) {
+    return false;
+  }
+  PerlIO* handle = IoIFP(reinterpret_cast<IO*>(print.io));
+  // One count is the layer's, one the tie's.
+  return *handle == print.layer && PerlIOBase(handle)->next == nullptr &&
+         PerlIOBase(handle)->flags == print.layer_flags && PerlIOBase(handle)->err == 0 &&
+         PerlIOBase(handle)->tab == &input_layer && print.source->count() == 2;
 }
 
 void boot_input(pTHX_ Shared& shared) {

@@ -29,7 +29,12 @@ class Source {
   // With a count of one. `shared` keeps the read window between requests.
   static Source* create(Shared& shared, runtime::Exchange& exchange);
 
+  // Begins with another request's body, after detach.
+  void attach(runtime::Exchange& exchange);
+
   void retain() { ++count_; }
+
+  [[nodiscard]] std::uint32_t count() const { return count_; }
 
   void release();
 
@@ -68,12 +73,12 @@ class Source {
   std::size_t read_from_peer(std::span<char> into);
 
   Shared& shared_;
-  runtime::Exchange* exchange_;
+  runtime::Exchange* exchange_ = nullptr;
   runtime::BodyInfo info_;
   std::uint32_t count_ = 1;
-  const char* base_;
-  const char* next_;
-  const char* end_;
+  const char* base_ = nullptr;
+  const char* next_ = nullptr;
+  const char* end_ = nullptr;
   std::uint64_t end_position_ = 0;  // of end_ in the body
   std::unique_ptr<char[]>
       buffer_;  // NOLINT(modernize-avoid-c-arrays): raw storage, made when first needed
@@ -82,6 +87,37 @@ class Source {
 
 // A new handle on `source`: a reference to a blessed glob, count one.
 SV* make_input(PerlInterpreter* my_perl, Shared& shared, Source& source);
+
+// What a handle that nobody has used looks like, down to the parts that an application might hold, change or replace.
+struct InputFingerprint {
+  Source* source = nullptr;
+  SV* glob = nullptr;
+  const void* glob_class = nullptr;
+  const void* body = nullptr;  // GP
+  SV* scalar = nullptr;        // of the glob
+  SV* io = nullptr;
+  const void* io_class = nullptr;
+  const void* io_magic = nullptr;
+  SV* tie_reference = nullptr;
+  SV* tie = nullptr;
+  const void* tie_magic = nullptr;
+  const void* handle = nullptr;  // PerlIO
+  const void* layer = nullptr;   // its only one
+  std::uint32_t glob_flags = 0;
+  std::size_t glob_own_flags = 0;
+  std::uint32_t io_flags = 0;
+  std::uint32_t io_own_flags = 0;
+  std::uint32_t tie_reference_flags = 0;
+  std::uint32_t tie_flags = 0;
+  std::uint32_t layer_flags = 0;
+};
+
+// Of a reference that make_input has just returned.
+InputFingerprint take_fingerprint(PerlInterpreter* my_perl, SV* reference, Source& source);
+
+// Nobody holds a part of the handle, and it is as it was made; the reference to it is the caller's to look at. Runs no code. The
+// request has released its source.
+[[nodiscard]] bool is_untouched(PerlInterpreter* my_perl, const InputFingerprint& print);
 
 // Defines the Perl side; once, below call_protected.
 void boot_input(PerlInterpreter* my_perl, Shared& shared);

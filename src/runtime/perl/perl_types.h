@@ -7,9 +7,13 @@ struct sv;
 struct hv;
 struct av;
 struct cv;
+struct he;
+struct hek;
 // NOLINTEND(readability-identifier-naming)
 using PerlInterpreter = struct interpreter;
 using SV = struct sv;
 using HV = struct hv;
 using AV = struct av;
 using CV = struct cv;
+using HE = struct he;
+using HEK = struct hek;
