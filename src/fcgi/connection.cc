@@ -29,6 +29,11 @@ void give_back(std::vector<T>& storage, std::size_t keep) {
   if (storage.capacity() > keep) std::vector<T>().swap(storage);
 }
 
+// Nothing of a client shall lie about while nobody works for it.
+void wipe(std::vector<std::byte>& storage) {
+  std::fill(storage.begin(), storage.end(), std::byte{});
+}
+
 void append(std::vector<std::byte>& into, Bytes bytes) {
   into.insert(into.end(), bytes.begin(), bytes.end());
 }
@@ -36,10 +41,11 @@ void append(std::vector<std::byte>& into, Bytes bytes) {
 }  // namespace
 
 Connection::Connection(const Limits& limits, const Values& values)
-    : limits_(limits), values_(values) {}
+    : limits_(limits), values_(values), input_(limits.receive_buffer) {}
 
 void Connection::reset() {
-  begin_ = end_ = 0;
+  input_.clear();
+  input_.wipe();
   phase_ = Phase::Idle;
   error_ = ProtocolError::None;
   peer_closed_ = false;
@@ -52,32 +58,20 @@ void Connection::reset() {
   get_values_.clear();
   request_ = {};
   give_back(parameters_, kKeptParameterCount);
+  wipe(parameter_stream_);
   give_back(parameter_stream_, kKeptParameterBytes);
 }
 
 void Connection::release_memory() {
-  if (buffered() == 0) buffer_.reset();
+  input_.release();
 }
 
 WritableBytes Connection::receive_space() {
-  if (!buffer_) {
-    buffer_ = std::make_unique_for_overwrite<std::byte[]>(limits_.receive_buffer);
-    begin_ = end_ = 0;
-  }
-  if (begin_ == end_) {
-    begin_ = end_ = 0;
-  } else if (limits_.receive_buffer - end_ < limits_.receive_buffer / 4 &&
-             buffered() <= limits_.receive_buffer / 2) {
-    // Only when little is moved and much is gained, so that a reader of small pieces does not move it all each time.
-    std::memmove(buffer_.get(), buffer_.get() + begin_, buffered());
-    end_ = buffered();
-    begin_ = 0;
-  }
-  return {buffer_.get() + end_, limits_.receive_buffer - end_};
+  return input_.space();
 }
 
 void Connection::received(std::size_t size) {
-  end_ += size;
+  input_.received(size);
 }
 
 Event Connection::drop(ProtocolError error) {
@@ -101,30 +95,30 @@ Event Connection::next() {
       continue;
     }
     if (padding_left_ > 0) {
-      const std::size_t skipped = std::min(buffered(), padding_left_);
-      begin_ += skipped;
+      const std::size_t skipped = std::min(input_.size(), padding_left_);
+      input_.consume(skipped);
       padding_left_ -= skipped;
       if (padding_left_ > 0) return need_more();
     }
-    if (buffered() < kHeaderSize) return need_more();
-    const Header header = Header::parse(unread().first<kHeaderSize>());
+    if (input_.size() < kHeaderSize) return need_more();
+    const Header header = Header::parse(input_.unread().first<kHeaderSize>());
     if (header.version != kVersion1) return drop(ProtocolError::UnsupportedVersion);
     if (const auto event = start_record(header)) return *event;
   }
 }
 
 std::optional<Event> Connection::take_content() {
-  const std::size_t here = std::min(buffered(), content_left_);
+  const std::size_t here = std::min(input_.size(), content_left_);
   if (here == 0) return need_more();
   if (sink_ == Sink::Body) {
     if (body_left_ > 0) return Event::Body;
     sink_ = Sink::Skip;
     if (!count_ignored(content_left_)) return Event::Dropped;
   }
-  const Bytes content = unread().first(here);
+  const Bytes content = input_.unread().first(here);
   if (sink_ == Sink::Parameters && !too_large_) append(parameter_stream_, content);
   if (sink_ == Sink::GetValues) append(get_values_, content);
-  begin_ += here;
+  input_.consume(here);
   content_left_ -= here;
   if (content_left_ == 0 && sink_ == Sink::GetValues) return answer_get_values();
   return std::nullopt;
@@ -145,7 +139,7 @@ std::optional<Event> Connection::start_record(const Header& header) {
 }
 
 void Connection::enter_record(const Header& header, Sink sink) {
-  begin_ += kHeaderSize;
+  input_.consume(kHeaderSize);
   sink_ = sink;
   content_left_ = header.content_length;
   padding_left_ = header.padding_length;
@@ -237,8 +231,8 @@ std::optional<Event> Connection::begin_request(const Header& header) {
     if (!refuse(header.request_id, ProtocolStatus::CannotMultiplex)) return Event::Dropped;
     return ignore_record(header);
   }
-  if (buffered() < kHeaderSize + kBeginRequestBody) return need_more();
-  const std::byte* body = unread().data() + kHeaderSize;
+  if (input_.size() < kHeaderSize + kBeginRequestBody) return need_more();
+  const std::byte* body = input_.unread().data() + kHeaderSize;
   const std::uint16_t role = load_u16(body);
   const bool keep_connection = (load_u8(body + 2) & kKeepConnectionFlag) != 0;
   if (role < static_cast<std::uint16_t>(Role::Responder) ||
@@ -340,7 +334,7 @@ std::optional<Event> Connection::end_parameters() {
 bool Connection::is_abort_ahead() const {
   if (phase_ != Phase::Active) return false;
   std::size_t at = content_left_ + padding_left_;
-  const Bytes ahead = unread();
+  const Bytes ahead = input_.unread();
   while (at + kHeaderSize <= ahead.size()) {
     const Header header = Header::parse(ahead.subspan(at).first<kHeaderSize>());
     if (header.version != kVersion1) return false;
@@ -359,19 +353,19 @@ void Connection::set_body_length(std::optional<std::uint64_t> length) {
 
 Bytes Connection::body() const {
   if (phase_ != Phase::Active || sink_ != Sink::Body || content_left_ == 0) return {};
-  const std::size_t here = std::min(buffered(), content_left_);
-  return unread().first(
+  const std::size_t here = std::min(input_.size(), content_left_);
+  return input_.unread().first(
       static_cast<std::size_t>(std::min<std::uint64_t>(std::uint64_t{here}, body_left_)));
 }
 
 void Connection::consume_body(std::size_t size) {
-  begin_ += size;
+  input_.consume(size);
   content_left_ -= size;
   if (body_left_ != kUnknownLength) body_left_ -= size;
 }
 
 std::size_t Connection::body_bypass() const {
-  if (phase_ != Phase::Active || sink_ != Sink::Body || buffered() > 0) return 0;
+  if (phase_ != Phase::Active || sink_ != Sink::Body || !input_.empty()) return 0;
   return static_cast<std::size_t>(
       std::min<std::uint64_t>(std::uint64_t{content_left_}, body_left_));
 }
@@ -396,7 +390,9 @@ void Connection::request_ended() {
   aborted_ = false;
   request_.parameters = {};
   give_back(parameters_, kKeptParameterCount);
+  wipe(parameter_stream_);
   give_back(parameter_stream_, kKeptParameterBytes);
+  input_.wipe();
   ignored_ = 0;
   if (sink_ == Sink::Body) {
     sink_ = Sink::Skip;
@@ -413,16 +409,16 @@ void Connection::output_sent(std::size_t size) {
 }
 
 bool Connection::is_idle() const {
-  return phase_ == Phase::Idle && content_left_ == 0 && padding_left_ == 0 && buffered() == 0;
+  return phase_ == Phase::Idle && content_left_ == 0 && padding_left_ == 0 && input_.empty();
 }
 
 bool Connection::is_head_started() const {
-  return phase_ == Phase::Parameters || (phase_ == Phase::Idle && buffered() > 0);
+  return phase_ == Phase::Parameters || (phase_ == Phase::Idle && !input_.empty());
 }
 
 bool Connection::is_input_finished() const {
   return is_input_complete() && !trailing_stdin_ && content_left_ == 0 && padding_left_ == 0 &&
-         buffered() == 0;
+         input_.empty();
 }
 
 Refusal Connection::refusal() const {

@@ -20,7 +20,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -28,6 +27,7 @@
 #include "base/bytes.h"
 #include "base/engine.h"
 #include "base/parameter.h"
+#include "base/receive_buffer.h"
 #include "fcgi/record.h"
 
 namespace bladepsgi::fcgi {
@@ -122,7 +122,7 @@ class Connection final : public Engine {
   // All that the peer will send for the active request has been taken: closing the socket cannot reset it.
   [[nodiscard]] bool is_input_finished() const override;
 
-  [[nodiscard]] bool has_buffered_input() const override { return begin_ != end_; }
+  [[nodiscard]] bool has_buffered_input() const override { return !input_.empty(); }
 
   [[nodiscard]] bool has_peer_closed() const override { return peer_closed_; }
 
@@ -133,7 +133,7 @@ class Connection final : public Engine {
 
   [[nodiscard]] bool keeps_connection() const override { return request_.keep_connection; }
 
-  void discard_input() override { begin_ = end_ = 0; }
+  void discard_input() override { input_.clear(); }
 
   // Gives the receive buffer back while nothing is in it: for a connection that will wait for long.
   void release_memory();
@@ -146,10 +146,6 @@ class Connection final : public Engine {
     Body,
     GetValues
   };  // of the content of the current record
-
-  [[nodiscard]] std::size_t buffered() const { return end_ - begin_; }
-
-  [[nodiscard]] Bytes unread() const { return {buffer_.get() + begin_, buffered()}; }
 
   [[nodiscard]] bool is_input_complete() const { return !stdin_open_ && !data_open_; }
 
@@ -173,9 +169,7 @@ class Connection final : public Engine {
   Limits limits_;
   Values values_;
 
-  std::unique_ptr<std::byte[]> buffer_;
-  std::size_t begin_ = 0;  // unread bytes are [begin_, end_)
-  std::size_t end_ = 0;
+  ReceiveBuffer input_;
 
   Phase phase_ = Phase::Idle;
   ProtocolError error_ = ProtocolError::None;

@@ -11,10 +11,12 @@ constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
 }  // namespace
 
-Connection::Connection(const Limits& limits) : limits_(limits), head_(limits), chunks_(limits) {}
+Connection::Connection(const Limits& limits)
+    : limits_(limits), input_(limits.receive_buffer), head_(limits), chunks_(limits) {}
 
 void Connection::reset() {
-  begin_ = end_ = 0;
+  input_.clear();
+  input_.wipe();
   phase_ = Phase::Idle;
   error_ = {};
   peer_closed_ = false;
@@ -27,30 +29,17 @@ void Connection::reset() {
 }
 
 void Connection::release_memory() {
-  if (buffered() > 0) return;
-  buffer_.reset();
+  if (!input_.empty()) return;
+  input_.release();
   if (phase_ == Phase::Idle && !head_.is_started()) head_.release_memory();
 }
 
 WritableBytes Connection::receive_space() {
-  if (!buffer_) {
-    buffer_ = std::make_unique_for_overwrite<std::byte[]>(limits_.receive_buffer);
-    begin_ = end_ = 0;
-  }
-  if (begin_ == end_) {
-    begin_ = end_ = 0;
-  } else if (limits_.receive_buffer - end_ < limits_.receive_buffer / 4 &&
-             buffered() <= limits_.receive_buffer / 2) {
-    // Only when little is moved and much is gained, so that a reader of small pieces does not move it all each time.
-    std::memmove(buffer_.get(), buffer_.get() + begin_, buffered());
-    end_ = buffered();
-    begin_ = 0;
-  }
-  return {buffer_.get() + end_, limits_.receive_buffer - end_};
+  return input_.space();
 }
 
 void Connection::received(std::size_t size) {
-  end_ += size;
+  input_.received(size);
 }
 
 Event Connection::drop(std::string_view error) {
@@ -88,8 +77,8 @@ Event Connection::next() {
 }
 
 Event Connection::take_head() {
-  const HeadParser::Taken taken = head_.take(as_text(unread()));
-  begin_ += taken.consumed;
+  const HeadParser::Taken taken = head_.take(as_text(input_.unread()));
+  input_.consume(taken.consumed);
   switch (taken.progress) {
     case HeadParser::Progress::NeedMore:
       return need_more();
@@ -126,9 +115,9 @@ void Connection::data_taken(std::uint64_t size) {
 
 std::optional<Event> Connection::take_framing() {
   if (body_ended_ || data_left() > 0) return std::nullopt;
-  if (buffered() == 0) return need_more();
-  const ChunkDecoder::Taken taken = chunks_.take(as_text(unread()));
-  begin_ += taken.consumed;
+  if (input_.empty()) return need_more();
+  const ChunkDecoder::Taken taken = chunks_.take(as_text(input_.unread()));
+  input_.consume(taken.consumed);
   body_begun_ = true;
   if (phase_ == Phase::Draining && !count_drained(taken.consumed)) return Event::Dropped;
   switch (taken.progress) {
@@ -148,7 +137,7 @@ std::optional<Event> Connection::take_framing() {
 Event Connection::next_of_body() {
   if (is_malformed_) return Event::Dropped;
   if (const auto event = take_framing()) return *event;
-  if (!body_ended_) return buffered() > 0 ? Event::Body : need_more();
+  if (!body_ended_) return !input_.empty() ? Event::Body : need_more();
   if (end_told_) return need_more();
   end_told_ = true;
   return Event::BodyEnd;
@@ -164,9 +153,9 @@ bool Connection::count_drained(std::uint64_t size) {
 std::optional<Event> Connection::drain() {
   if (const auto event = take_framing()) return event;
   if (!body_ended_) {
-    const std::uint64_t size = std::min<std::uint64_t>(buffered(), data_left());
+    const std::uint64_t size = std::min<std::uint64_t>(input_.size(), data_left());
     if (size == 0) return need_more();
-    begin_ += static_cast<std::size_t>(size);
+    input_.consume(static_cast<std::size_t>(size));
     data_taken(size);
     if (!count_drained(size)) return Event::Dropped;
     return std::nullopt;
@@ -178,7 +167,7 @@ std::optional<Event> Connection::drain() {
 
 void Connection::want_body() {
   if (phase_ != Phase::Active) return;
-  if (awaits_word() && !body_begun_ && buffered() == 0) continues_ = true;
+  if (awaits_word() && !body_begun_ && input_.empty()) continues_ = true;
   body_wanted_ = true;
 }
 
@@ -188,16 +177,17 @@ bool Connection::awaits_word() const {
 
 Bytes Connection::body() const {
   if (phase_ != Phase::Active || is_malformed_) return {};
-  return unread().first(static_cast<std::size_t>(std::min<std::uint64_t>(buffered(), data_left())));
+  return input_.unread().first(
+      static_cast<std::size_t>(std::min<std::uint64_t>(input_.size(), data_left())));
 }
 
 void Connection::consume_body(std::size_t size) {
-  begin_ += size;
+  input_.consume(size);
   data_taken(size);
 }
 
 std::size_t Connection::body_bypass() const {
-  if (phase_ != Phase::Active || is_malformed_ || buffered() > 0) return 0;
+  if (phase_ != Phase::Active || is_malformed_ || !input_.empty()) return 0;
   return static_cast<std::size_t>(data_left());
 }
 
@@ -210,7 +200,7 @@ bool Connection::is_body_complete() const {
 }
 
 bool Connection::is_body_short() const {
-  return phase_ == Phase::Active && peer_closed_ && !body_ended_ && buffered() == 0;
+  return phase_ == Phase::Active && peer_closed_ && !body_ended_ && input_.empty();
 }
 
 bool Connection::must_close() const {
@@ -228,6 +218,7 @@ void Connection::request_ended() {
     return;
   }
   phase_ = Phase::Draining;
+  input_.wipe();
   if (!body_ended_) return;
   head_.clear();
   phase_ = Phase::Idle;
@@ -238,15 +229,15 @@ Bytes Connection::pending_output() const {
 }
 
 bool Connection::is_idle() const {
-  return phase_ == Phase::Idle && !head_.is_started() && buffered() == 0;
+  return phase_ == Phase::Idle && !head_.is_started() && input_.empty();
 }
 
 bool Connection::is_head_started() const {
-  return phase_ == Phase::Idle && (head_.is_started() || buffered() > 0);
+  return phase_ == Phase::Idle && (head_.is_started() || !input_.empty());
 }
 
 bool Connection::is_input_finished() const {
-  return phase_ == Phase::Active && body_ended_ && buffered() == 0;
+  return phase_ == Phase::Active && body_ended_ && input_.empty();
 }
 
 }  // namespace bladepsgi::http

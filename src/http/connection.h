@@ -15,12 +15,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string_view>
 
 #include "base/bytes.h"
 #include "base/engine.h"
+#include "base/receive_buffer.h"
 #include "http/chunked.h"
 #include "http/head.h"
 #include "http/limits.h"
@@ -102,14 +102,14 @@ class Connection final : public Engine {
   // it.
   [[nodiscard]] bool is_input_finished() const override;
 
-  [[nodiscard]] bool has_buffered_input() const override { return begin_ != end_; }
+  [[nodiscard]] bool has_buffered_input() const override { return !input_.empty(); }
 
   [[nodiscard]] bool has_peer_closed() const override { return peer_closed_; }
 
   // After Dropped; for the log, lives for ever.
   [[nodiscard]] std::string_view drop_reason() const override { return error_; }
 
-  void discard_input() override { begin_ = end_ = 0; }
+  void discard_input() override { input_.clear(); }
 
   // Gives the storage back while nothing is in it: for a connection that will wait for long.
   void release_memory();
@@ -122,10 +122,6 @@ class Connection final : public Engine {
     Closing,
     Dropped,
   };
-
-  [[nodiscard]] std::size_t buffered() const { return end_ - begin_; }
-
-  [[nodiscard]] Bytes unread() const { return {buffer_.get() + begin_, buffered()}; }
 
   // Bytes of data that follow with nothing between: the rest of the body, or of a chunk.
   [[nodiscard]] std::uint64_t data_left() const;
@@ -142,9 +138,7 @@ class Connection final : public Engine {
 
   Limits limits_;
 
-  std::unique_ptr<std::byte[]> buffer_;
-  std::size_t begin_ = 0;  // unread bytes are [begin_, end_)
-  std::size_t end_ = 0;
+  ReceiveBuffer input_;
 
   Phase phase_ = Phase::Idle;
   std::string_view error_;

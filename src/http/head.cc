@@ -70,6 +70,9 @@ void HeadParser::clear() {
   version_minor_ = 1;
   request_ = {};
   refusal_ = {};
+  // Nothing of a client shall lie about while nobody works for it.
+  std::fill(text_.begin(), text_.end(), '\0');
+  std::fill(uri_.begin(), uri_.end(), '\0');
   if (text_.capacity() > kKeptBytes) std::string().swap(text_);
   if (uri_.capacity() > kKeptBytes) std::string().swap(uri_);
   if (fields_.capacity() > kKeptFields) std::vector<Field>().swap(fields_);

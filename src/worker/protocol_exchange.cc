@@ -72,6 +72,7 @@ void ProtocolExchange::attach(os::Fd socket, Transport transport) {
 void ProtocolExchange::close() {
   ended_ = true;
   io_.close();
+  forget_client();
 }
 
 ProtocolExchange::Progress ProtocolExchange::gone(Trouble trouble, std::string_view text) {
@@ -94,6 +95,7 @@ ProtocolExchange::Progress ProtocolExchange::refuse(Trouble trouble,
   trouble_text_ = text;
   note_title();
   closes_ = closes_ || closes;
+  if (options_.on_refusal) options_.on_refusal();
   answer(canned_response(status));
   return Progress::Answered;
 }
@@ -700,6 +702,7 @@ void ProtocolExchange::end_request() {
     } else {
       io_.close();
     }
+    forget_client();
     return;
   }
   discard_body();
@@ -711,6 +714,13 @@ void ProtocolExchange::end_request() {
   } else if (do_others_wait()) {
     release_connection();  // now rather than later: the peer has not begun another request yet
   }
+  forget_client();
+}
+
+void ProtocolExchange::forget_client() {
+  stored_.clear();
+  is_stored_ = false;
+  if (!io_.is_open()) engine_.reset();  // else it has forgotten the request only
 }
 
 void ProtocolExchange::end_connection(bool is_input_finished) {
@@ -738,6 +748,7 @@ void ProtocolExchange::abort() noexcept {
   } else {
     io_.close();
   }
+  forget_client();
 }
 
 os::Fd ProtocolExchange::lend_connection() {
@@ -757,6 +768,7 @@ void ProtocolExchange::leave_raw_connection() noexcept {
   if (ended_) return;
   ended_ = true;
   io_.close();  // and not shut down: it goes on with whoever has the other descriptor
+  forget_client();
 }
 
 void ProtocolExchange::await_rest() {

@@ -59,6 +59,8 @@ struct ExchangeOptions {
   std::uint64_t request_id_seed = 0;  // of this worker; made request ids begin with it
   // Others wait for a worker, so a connection is not kept. Empty: never.
   std::function<bool()> others_wait;
+  // A request is refused before the application sees it: its parameters, as far as they are known, can be read now and not later.
+  std::function<void()> on_refusal;
   // Readable: a wait for a connection on which nothing has come yet ends (take_request returns Idle). -1: none.
   int wake_descriptor = -1;
 };
@@ -117,7 +119,7 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   // For the log; empty where there is nothing to say. Holds no bytes of the peer.
   [[nodiscard]] std::string_view trouble_text() const { return trouble_text_; }
 
-  // From Ready of take_request until the request has ended.
+  // From Ready of take_request, and in on_refusal, until the request has ended.
   [[nodiscard]] std::string_view method() const { return environment_.method(); }
 
   [[nodiscard]] std::string_view uri() const { return environment_.uri(); }
@@ -305,6 +307,7 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   bool copy_file(int fd, off_t offset, std::size_t length);
   void end_request();
   void end_connection(bool is_input_finished);
+  void forget_client();
   void note_title();
 
   ExchangeOptions options_;

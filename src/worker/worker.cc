@@ -128,6 +128,9 @@ class Worker {
     common.others_wait = [this] {
       return is_anybody_waiting();
     };
+    common.on_refusal = [this] {
+      if (AccessLog* log = access_log()) begin_line(*log);
+    };
     for (const Listening& listener : inheritance_.listeners) {
       if (listener.protocol == Protocol::FastCgi && !fcgi_) {
         fcgi_ = std::make_unique<FcgiExchange>(FcgiOptions{
@@ -223,8 +226,8 @@ class Worker {
     AccessLog* log = access_log();
     const os::Monotonic started = os::monotonic_now();
     const bool has_request = progress != Progress::Gone;
-    if (log != nullptr && has_request) begin_line(*log);
     if (progress == Progress::Ready) {
+      if (log != nullptr) begin_line(*log);
       slot_.begin_request(exchange_->method(), exchange_->uri(), exchange_->request_id(),
                           os::monotonic_now());
       progress = exchange_->prepare();

@@ -1,0 +1,78 @@
+// ReceiveBuffer: what has come from a peer and was not taken yet, in storage of a fixed size.
+//
+// Filled at one end and consumed at the other; bytes move only when little is moved and much is gained. The storage is made when first
+// needed, and only what a peer fills of it is ever touched.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+
+#include "base/bytes.h"
+
+namespace bladepsgi {
+
+class ReceiveBuffer {
+ public:
+  explicit ReceiveBuffer(std::size_t capacity) : capacity_(capacity) {}
+
+  // Where to receive into; empty while it is full of what has not been consumed.
+  [[nodiscard]] WritableBytes space() {
+    if (!storage_) storage_ = std::make_unique_for_overwrite<std::byte[]>(capacity_);
+    if (begin_ == end_) {
+      clear();
+    } else if (capacity_ - end_ < capacity_ / 4 && size() <= capacity_ / 2) {
+      // So that a reader of small pieces does not move it all each time.
+      used_ = std::max(used_, end_);
+      std::memmove(storage_.get(), storage_.get() + begin_, size());
+      end_ = size();
+      begin_ = clean_ = 0;
+    }
+    return {storage_.get() + end_, capacity_ - end_};
+  }
+
+  void received(std::size_t size) { end_ += size; }
+
+  [[nodiscard]] Bytes unread() const { return {storage_.get() + begin_, size()}; }
+
+  [[nodiscard]] std::size_t size() const { return end_ - begin_; }
+
+  [[nodiscard]] bool empty() const { return begin_ == end_; }
+
+  void consume(std::size_t size) { begin_ += size; }
+
+  // Drops what is unread.
+  void clear() {
+    used_ = std::max(used_, end_);
+    begin_ = end_ = clean_ = 0;
+  }
+
+  // Overwrites what has been consumed or dropped: nothing of a peer shall lie about while nobody works for it.
+  void wipe() {
+    if (!storage_) return;
+    if (empty()) clear();
+    std::memset(storage_.get() + clean_, 0, begin_ - clean_);
+    clean_ = begin_;
+    if (used_ > end_) std::memset(storage_.get() + end_, 0, used_ - end_);
+    used_ = 0;
+  }
+
+  // Gives the storage back, if nothing is in it.
+  void release() {
+    if (empty()) {
+      storage_.reset();
+      used_ = begin_ = end_ = clean_ = 0;
+    }
+  }
+
+ private:
+  std::size_t capacity_;
+  std::unique_ptr<std::byte[]> storage_;
+  std::size_t begin_ = 0;  // unread bytes are [begin_, end_)
+  std::size_t end_ = 0;
+  std::size_t clean_ = 0;  // what is before it has been wiped
+  std::size_t used_ = 0;   // bytes behind end_, up to here, have been written since the last wipe
+};
+
+}  // namespace bladepsgi

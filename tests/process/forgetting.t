@@ -1,0 +1,88 @@
+# Between two requests a worker holds no credentials and no form of a client, in none of its buffers. (The line of the request is in the
+# log and in the statistics anyway.)
+
+use strict;
+use warnings;
+no warnings 'portable';    # addresses have more than 32 bits
+
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+use BladePSGI::Test;
+use BladePSGI::Test::FastCGI;
+use BladePSGI::Test::HTTP;
+use Test::More;
+
+my $server = http_server(workers => 1, app => <<'PERL');
+sub {
+    my ($env) = @_;
+    my $seen = join ',', map { length($env->{$_} // '') } qw(HTTP_AUTHORIZATION HTTP_COOKIE QUERY_STRING);
+    $env->{'psgi.input'}->read(my $body, 100_000) if $env->{CONTENT_LENGTH};
+    my $length = length($body // '');
+    # What the application has copied is its own affair; Perl keeps the buffer of a lexical.
+    substr($body, 0) = "\0" x $length if $length;
+    return [200, ['Content-Type' => 'text/plain'], ["$seen,$length"]];
+};
+PERL
+my ($pid) = $server->worker_pids;
+
+# How often each text stands in the memory of a process.
+sub count_in_memory {
+    my ($process, @texts) = @_;
+    open my $maps, '<', "/proc/$process/maps" or return;
+    open my $memory, '<:raw', "/proc/$process/mem" or return;
+    my %count = map { $_ => 0 } @texts;
+    while (my $line = <$maps>) {
+        my ($from, $to, $may, $name) = $line =~ /\A([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \S+\s*(.*)/ or next;
+        next if $may !~ /\Arw/ || $name =~ /\[v/;
+        sysseek $memory, hex $from, 0 or next;
+        my $all = '';
+        my $left = hex($to) - hex($from);
+        while ($left > 0) {
+            my $n = sysread $memory, $all, $left > 1 << 20 ? 1 << 20 : $left, length $all;
+            last if !$n;
+            $left -= $n;
+        }
+        for my $text (@texts) { $count{$text}++ while $all =~ /\Q$text\E/g }
+    }
+    return \%count;
+}
+
+# Different every time, and in this process only in pieces.
+my $number = 0;
+sub secret { my ($kind) = @_; return join '-', 'Secret', $kind, ++$number, $$ }
+
+SKIP: {
+    skip 'the memory of a worker cannot be read here', 1 unless count_in_memory($pid, 'x');
+    ok count_in_memory($pid, "Blade: worker\0")->{"Blade: worker\0"} || count_in_memory($pid, 'HTTP_AUTHORIZATION')->{HTTP_AUTHORIZATION}, 'what is there is found';
+
+    for my $kept (0, 1) {
+        for my $over (qw(FastCGI HTTP)) {
+            my %secret = map { $_ => secret($_) } qw(authorization cookie form);
+            my $body = "password=$secret{form}";
+            my $got;
+            my $connection;
+            if ($over eq 'HTTP') {
+                $connection = http($server);
+                my $r = $connection->request(uri => "/?query", body => $body, close => !$kept,
+                    headers => [ Authorization => "Basic $secret{authorization}", Cookie => $secret{cookie} ]);
+                $got = $r->{body};
+            }
+            else {
+                $connection = BladePSGI::Test::FastCGI->connect($server->socket);
+                my $r = $connection->request(keep => $kept, method => 'POST', uri => "/?query", body => $body,
+                    env => { HTTP_AUTHORIZATION => "Basic $secret{authorization}", HTTP_COOKIE => $secret{cookie} });
+                $got = $r->{body};
+            }
+            is $got, join(',', length($secret{authorization}) + 6, length $secret{cookie}, length 'query', length $body),
+                "$over, " . ($kept ? 'kept' : 'closed') . ': the application has seen all of it';
+            my $left;
+            # The response comes before the worker is done.
+            wait_for { $left = count_in_memory($pid, values %secret); !grep { $_ } values %$left } 5;
+            is_deeply [ grep { $left->{ $secret{$_} } } sort keys %secret ], [], 'and nothing of it is left';
+            $connection->close;
+        }
+    }
+}
+is_deeply [ $server->worker_pids ], [$pid], 'by the same worker';
+is $server->stop, 'exit 0', 'stops';
+done_testing;
