@@ -13,10 +13,12 @@
 #include <string>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "config/config.h"
 #include "config/exit_codes.h"
 #include "config/options.h"
+#include "monitoring/ping.h"
 #include "os/background.h"
 #include "os/fd.h"
 #include "os/log.h"
@@ -82,6 +84,29 @@ bool is_access_log_on_output(const overseer::Options& options) {
          ::fstat(STDOUT_FILENO, &output) == 0 && S_ISREG(output.st_mode);
 }
 
+monitoring::Target target_of(const config::Address& address) {
+  monitoring::Target target;
+  target.name = config::to_text(address);
+  target.path = address.path;
+  target.port = address.port;
+  if (address.kind == config::Address::Kind::Tcp) {
+    const bool is_local = address.scope != config::Address::Scope::Host;
+    target.hosts = is_local ? std::vector<std::string>{"127.0.0.1", "::1"}
+                            : std::vector<std::string>{address.host};
+  }
+  return target;
+}
+
+int ping(const config::Address& address, config::Program program) {
+  const monitoring::Finding finding = monitoring::ping(target_of(address), config::kPingLimit);
+  if (finding.is_healthy) {
+    print(stdout, finding.text + "\n");
+    return to_int(config::ExitCode::Success);
+  }
+  print(stderr, std::string(config::name_of(program)) + ": " + finding.text + "\n");
+  return to_int(config::ExitCode::Failure);
+}
+
 int run(int argc, char** argv) {
   config::Parsed parsed = config::parse(argc, argv, environment());
   if (const auto* information = std::get_if<config::Information>(&parsed)) {
@@ -93,6 +118,7 @@ int run(int argc, char** argv) {
     return to_int(config::ExitCode::Usage);
   }
   auto& config = std::get<config::Config>(parsed);
+  if (config.ping) return ping(*config.ping, config::program_of(argv[0]));
   const auto refuse = [argv](const std::string& reason) {
     print(stderr, config::UsageError{reason, config::program_of(argv[0])}.text());
     return to_int(config::ExitCode::Usage);

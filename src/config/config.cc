@@ -306,6 +306,28 @@ std::optional<std::string> apply_options(const std::vector<std::string>& words, 
   return error;
 }
 
+// Whether there is --ping, so that nothing shall be started.
+bool is_ping(const Words& words, Form form) {
+  return std::any_of(words.options.begin(), words.options.end(), [&](const Given& given) {
+    const auto found = find_given(given, form);
+    return found && std::holds_alternative<PeerAddress>((*found)->kind);
+  });
+}
+
+// Whatever belongs to a server that is to be started, beside --ping: then something else was meant.
+std::optional<std::string> check_alone(const Words& words, Form form) {
+  constexpr std::string_view kAlone =
+      "option '--ping' stands alone, as it asks a server that is running and starts none; ";
+  for (const Given& given : words.options) {
+    const auto found = find_given(given, form);
+    if (found && !std::holds_alternative<PeerAddress>((*found)->kind))
+      return std::string(kAlone) + "leave out " + dashed(**found);
+  }
+  if (!words.arguments.empty())
+    return std::string(kAlone) + "leave out " + in_quotes(words.arguments.front());
+  return std::nullopt;
+}
+
 // What CGI::Fast, FCGI::ProcManager and their users say so.
 std::optional<std::string> apply_environment(const Environment& environment, Config& config) {
   for (const Variable& variable : kVariables) {
@@ -528,11 +550,15 @@ Parsed parse(int argc, const char* const* argv, const Environment& environment) 
   if (!options) return UsageError{options.error(), program};
   Config config = defaults();
   config.form = form;
-  if (form == Form::FcgiScript) {
+  if (form == Form::FcgiScript && !is_ping(reader.words(), form)) {
     if (auto message = apply_environment(environment, config)) return UsageError{*message, program};
   }
   const std::vector<Address> from_environment = std::exchange(config.hints.listen, {});
   if (auto message = apply_options(*options, config)) return UsageError{*message, program};
+  if (config.ping) {
+    if (auto message = check_alone(reader.words(), form)) return UsageError{*message, program};
+    return config;
+  }
   if (!has_service(config) && config.hints.listen.empty() && config.hints.host.empty() &&
       config.hints.port.empty())
     config.hints.listen = from_environment;

@@ -71,7 +71,8 @@ struct Config {
   Hints hints;                     // parse() has drawn its conclusions; nobody else looks at them
   std::vector<std::string> notes;  // what was asked for and is not done; the log says so once
 
-  bool print_config = false;  // instead of serving
+  bool print_config = false;    // instead of serving
+  std::optional<Address> ping;  // ask the server there instead; nothing else is set then
 
   // Arguments, as given.
   std::string application_path;   // empty: application_code is all there is
@@ -165,6 +166,9 @@ using Environment = std::map<std::string, std::string, std::less<>>;
 
 // What --print-config prints. With the "#" lines left out it is an application form that makes the same configuration.
 [[nodiscard]] std::string config_text(const Config& config);
+
+// How long --ping waits for all of an answer. Whoever runs it as a health check has a limit of his own, and ought to see ours.
+inline constexpr std::chrono::seconds kPingLimit{5};
 
 // Requests are listened for somewhere; --health is no such place.
 [[nodiscard]] bool has_service(const Config& config);

@@ -194,6 +194,31 @@ TEST(Parse, TakesTheRootAsEmptyMount) {
   EXPECT_EQ(config_of(with_four({"--mount", "/a/b"})).mount, "/a/b");
 }
 
+TEST(Parse, PingAsksAndNeedsNoApplication) {
+  for (const Line& line : std::vector<Line>{{"--ping=/run/h.sock"}, {"--ping", "/run/h.sock"}}) {
+    const Config config = config_of(line);
+    ASSERT_TRUE(config.ping);
+    EXPECT_EQ(config.ping->path, "/run/h.sock");
+  }
+  EXPECT_EQ(config_of({"--ping=name:80"}, "bladepsgi-fcgi").ping->host, "name");
+  EXPECT_FALSE(config_of(kFour).ping);
+}
+
+TEST(Parse, PingStandsAlone) {
+  EXPECT_THAT(error_of({"--ping=/run/h.sock", "--workers=2"}), HasSubstr("leave out '--workers'"));
+  EXPECT_THAT(error_of({"-I", "--ping", "--ping=/run/h.sock"}), HasSubstr("out '--include'"));
+  EXPECT_THAT(error_of({"--print-config", "--ping=/h"}), HasSubstr("leave out '--print-config'"));
+  EXPECT_THAT(error_of({"--ping=/run/h.sock", "app.psgi"}), HasSubstr("leave out 'app.psgi'"));
+  EXPECT_THAT(error_of(with_four({"--ping=/run/h.sock"})), HasSubstr("leave out 'app.psgi'"));
+}
+
+TEST(Parse, PingTakesAnAddressThatCanBeConnectedTo) {
+  for (const char* address : {"fd:3", ":0", "name:0"})
+    EXPECT_THAT(error_of({"--ping", address}), HasSubstr("nobody can connect to"));
+  EXPECT_THAT(error_of({"--ping", "name:x"}), HasSubstr("a port is a number"));
+  EXPECT_THAT(error_of({"--ping="}), HasSubstr("the address is empty"));
+}
+
 TEST(Parse, OnlyTheLastOfARepeatedOptionCounts) {
   EXPECT_EQ(config_of(with_four({"--backlog=oops", "--backlog=7"})).backlog, 7U);
   EXPECT_THAT(error_of(with_four({"--backlog=7", "--backlog=oops"})), HasSubstr("--backlog"));

@@ -21,9 +21,12 @@ struct ExitCodeMeaning {
 
 inline constexpr std::array<ExitCodeMeaning, 5> kExitCodes{{
     {ExitCode::Success,
-     "Stopped as asked by SIGTERM or SIGINT; or help, version or configuration shown."},
+     "Stopped as asked by SIGTERM or SIGINT; or help, version or configuration shown; or the "
+     "server "
+     "asked by --ping is healthy."},
     {ExitCode::Failure,
-     "Could not start, or could not go on; a process ended unexpectedly under --on-crash=stop."},
+     "Could not start, or could not go on; a process ended unexpectedly under --on-crash=stop; or "
+     "the server asked by --ping is not healthy, or did not answer."},
     {ExitCode::Usage, "Wrong usage: nothing was created."},
     {ExitCode::ApplicationNotLoaded, "The application did not load."},
     {ExitCode::ImmediateStop, "Stopped at once by SIGQUIT."},

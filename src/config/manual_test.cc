@@ -104,6 +104,11 @@ TEST(Manual, SaysWhereALetterMeansAnOption) {
   EXPECT_THAT(options_markdown(), HasSubstr("`-l` (with four arguments), `-L` (not with four "));
 }
 
+TEST(Manual, SaysHowLongPingWaits) {
+  EXPECT_THAT(std::string(named_option("ping").help),
+              HasSubstr("within " + std::to_string(kPingLimit.count()) + " seconds"));
+}
+
 TEST(Manual, NamesRangeAndDefault) {
   EXPECT_THAT(help_text(Program::Bladepsgi), HasSubstr("(1ms to 24h; default 60s)"));
   EXPECT_THAT(options_markdown(), HasSubstr("| 1ms to 24h | `75s` |"));

@@ -69,6 +69,11 @@ std::uint64_t count(std::chrono::milliseconds time) {
   return static_cast<std::uint64_t>(time.count());
 }
 
+bool can_be_connected_to(const Address& address) {
+  return address.kind == Address::Kind::Unix ||
+         (address.kind == Address::Kind::Tcp && address.port != 0);
+}
+
 template <class... Lambdas>
 struct Overloaded : Lambdas... {
   using Lambdas::operator()...;
@@ -145,6 +150,12 @@ bool try_store(const Kind& kind, std::string_view value, Config& config) {
               config.listen.push_back(
                   {.address = std::move(*address), .protocol = *listen.protocol});
             }
+            return true;
+          },
+          [&](const PeerAddress& peer) {
+            auto address = parse_address(value);
+            if (!address || !can_be_connected_to(*address)) return false;
+            config.*peer.field = std::move(*address);
             return true;
           },
           [&](const Hint& hint) {
@@ -227,6 +238,7 @@ std::string accepted_values(const Option& option) {
           },
           [](const Choice& choice) { return list_of(choice.words); },
           [](const ListenAddress&) { return std::string{}; },
+          [](const PeerAddress&) { return std::string{}; },
           [](const Hint&) { return std::string{}; },
           [](const Ignored&) { return std::string{}; },
           [](const Refused&) { return std::string{}; },
@@ -282,6 +294,7 @@ std::optional<std::vector<std::string>> stored_values(const Option& option, cons
             }
             return values;
           },
+          [](const PeerAddress&) -> std::optional<Values> { return std::nullopt; },
           [](const Hint&) -> std::optional<Values> { return std::nullopt; },
           [](const Ignored&) -> std::optional<Values> { return std::nullopt; },
           [](const Refused&) -> std::optional<Values> { return std::nullopt; },
@@ -296,9 +309,12 @@ std::optional<std::string> store_value(const Option& option,
   if (try_store(option.kind, value, config)) return std::nullopt;
   const std::string accepted = accepted_values(option);
   std::string message = "option '--" + std::string(option.name) + "': ";
-  if (std::holds_alternative<ListenAddress>(option.kind)) {
+  if (std::holds_alternative<ListenAddress>(option.kind) ||
+      std::holds_alternative<PeerAddress>(option.kind)) {
     const auto address = parse_address(value);
-    return message + (address ? std::string() : address.error());
+    if (!address) return message + address.error();
+    return message + "nobody can connect to '" + printable(value) +
+           "'; expected the path or HOST:PORT on which the server answers";
   }
   if (const auto* refused = std::get_if<Refused>(&option.kind))
     return message + std::string(refused->reason);

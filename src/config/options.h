@@ -108,6 +108,11 @@ struct ListenAddress {
   std::optional<Protocol> protocol;  // none: what the form of the command line says
 };
 
+// Of a server that is running.
+struct PeerAddress {
+  std::optional<Address> Config::*field;
+};
+
 struct Hint {
   std::string Hints::*field;
 };
@@ -133,6 +138,7 @@ using Kind = std::variant<Flag,
                           Duration,
                           Choice,
                           ListenAddress,
+                          PeerAddress,
                           Hint,
                           Ignored,
                           Refused,
@@ -436,6 +442,12 @@ inline constexpr std::array kOptions{
     Option{"print-config", "", "", "", "", Section::Information, Flag{&Config::print_config},
            "Print every option as it would be in force, one a line as for a shell, and exit. Those "
            "that are unset stand behind a #."},
+    Option{
+        "ping", "", "ADDRESS", "", "a server is started", Section::Information,
+        PeerAddress{&Config::ping},
+        "Ask the server that runs with --health=ADDRESS how it is, print a line and exit: code 0 "
+        "when it is healthy, 1 when it is not or does not answer within 5 seconds. Stands alone, "
+        "without an application."},
 };
 
 // In version 1.0 -l and -p were what they still are with four arguments. With an application alone they are what they are to

@@ -17,11 +17,20 @@ struct Health {
   [[nodiscard]] bool is_healthy() const { return ready > 0; }
 };
 
+// "3 of 4 workers ready"
+[[nodiscard]] std::string to_text(const Health& health);
+
 [[nodiscard]] Health look_at_health(const shm::Scoreboard& scoreboard, std::uint32_t workers);
 
 // `received` is what has come on the connection so far. Empty: the head of a request is not complete yet. Else a whole response,
 // behind which the connection is closed: 200 or 503 for /healthz, the reason in a line of text; 404 for anything else.
 [[nodiscard]] std::optional<std::string> answer_http(std::string_view received,
                                                      const Health& health);
+
+// Of a response that has begun to come; empty: it is none in HTTP/1.
+[[nodiscard]] std::optional<int> http_status(std::string_view received);
+
+// The other way: what `received` from such an address says. Empty: it is no whole answer of one.
+[[nodiscard]] std::optional<Health> read_answer(std::string_view received);
 
 }  // namespace bladepsgi::monitoring

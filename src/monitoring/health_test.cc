@@ -44,5 +44,38 @@ TEST(Health, WaitsForTheWholeHead) {
   EXPECT_EQ(answer("GET /healthz HTTP/1.1\r\nHost: x\r\n"), "(more)");
 }
 
+TEST(ReadAnswer, IsTheOtherWayOfAnswering) {
+  for (const Health& health : {kWell, Health{.ready = 0, .wanted = 4}}) {
+    const std::string whole = answer("GET /healthz HTTP/1.0\r\n\r\n", health);
+    const auto read = read_answer(whole);
+    ASSERT_TRUE(read);
+    EXPECT_EQ(to_text(*read), to_text(health));
+    for (std::size_t size = 0; size < whole.size(); ++size)
+      EXPECT_FALSE(read_answer(whole.substr(0, size))) << size;
+  }
+}
+
+TEST(ReadAnswer, TakesNothingElseForHealth) {
+  const std::string head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n";
+  EXPECT_TRUE(read_answer(head + "1 of 1 workers ready\n"));
+  for (const std::string& text :
+       {head, head + "ok\n", head + "0 of 1 workers ready\n", head + "1 of x workers ready\n",
+        head + " of  workers ready\n", head + "99999999999 of 1 workers ready\n",
+        head + " workers ready\n", std::string("1 of 1 workers ready\n"),
+        std::string("HTTP/1.1 500 X\r\n\r\n1 of 1 workers ready\n"),
+        std::string("HTTP/1.1 503 X\r\n\r\n1 of 1 workers ready\n"),
+        std::string("HTTP/2.0 200 X\r\n\r\n1 of 1 workers ready\n"),
+        std::string("\r\n\r\n workers ready\n")}) {
+    EXPECT_FALSE(read_answer(text)) << text;
+  }
+}
+
+TEST(HttpStatus, IsOfTheFirstLine) {
+  EXPECT_EQ(http_status("HTTP/1.1 404 Not Found\r\n"), 404);
+  EXPECT_EQ(http_status("HTTP/1.0 200"), 200);
+  for (const char* text : {"", "HTTP/1.1 20", "HTTP/1.1 x04 ", "HTTP/1.12200 ", "220 ready"})
+    EXPECT_FALSE(http_status(text)) << text;
+}
+
 }  // namespace
 }  // namespace bladepsgi::monitoring
