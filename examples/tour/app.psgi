@@ -1,6 +1,6 @@
 # The tour: a small PSGI application that shows what BladePSGI does. Pure Plack, one page after the other.
 #
-#   ./dev run                               behind nginx, with everything
+#   ./dev run                               with everything; ./dev run --nginx: behind nginx
 #   plackup examples/tour/app.psgi          without BladePSGI: the pages on shared state say so
 #
 # What all workers share comes from the loader (lib/Tour.pm) in $env->{'tour.shared'}.
