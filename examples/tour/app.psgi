@@ -20,7 +20,7 @@ my $folder = dirname(__FILE__);
 # ── pages ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 my @menu = (
-    [ '/request'   => 'Request',   'What the web server sends, and what becomes of it on its way to the application.' ],
+    [ '/request'   => 'Request',   'What arrives with a request, and what becomes of it on its way to the application.' ],
     [ '/upload'    => 'Upload',    'A form and a file. The SHA-256 of an upload of any size, in constant memory.' ],
     [ '/stream'    => 'Stream',    'Ten lines, one a second, each in your browser the moment it is written.' ],
     [ '/counter'   => 'Counter',   'A counter and a lock in shared memory, used by all workers at once.' ],
@@ -34,6 +34,8 @@ sub html { return Plack::Util::encode_html($_[0] // '') }
 sub page_head {
     my ($env, $title) = @_;
     my $base = $env->{SCRIPT_NAME};
+    my ($about) = map { '<p class="lead">' . html($_->[2]) . '</p>' } grep { $_->[1] eq $title } @menu;
+    $about //= '';
     my $links = join '', map {
         my ($path, $name) = @$_;
         my $here = $env->{PATH_INFO} =~ m{\A\Q$path\E(?:/|\z)} ? ' aria-current="page"' : '';
@@ -46,21 +48,23 @@ sub page_head {
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>@{[ html($title) ]} · BladePSGI tour</title>
+<link rel="icon" href="$base/static/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="$base/static/tour.css">
 </head>
 <body>
-<header><a class="brand" href="$base/"><b>Blade</b>PSGI</a><nav>$links</nav></header>
+<header><a class="brand" href="$base/"><b>Blade</b>PSGI</a><nav aria-label="Pages of the tour">$links</nav></header>
 <main>
 <h1>@{[ html($title) ]}</h1>
+$about
 HTML
 }
 
 sub page_foot {
     my ($env) = @_;
     my $shared = $env->{'tour.shared'};
-    my $visits = $shared ? $shared->{visits}->load . ' requests so far, by all workers' : 'running without BladePSGI';
+    my $visits = $shared ? 'request number ' . $shared->{visits}->load . ' of all workers' : 'running without BladePSGI';
     my $id = $env->{'psgix.request_id'};
-    return "</main>\n<footer>Worker <code>$$</code> · $visits" . (defined $id ? ' · request <code>' . html($id) . '</code>' : '')
+    return "</main>\n<footer>Worker <code>$$</code> · $visits" . (defined $id ? ' · its id <code>' . html($id) . '</code>' : '')
         . "</footer>\n</body>\n</html>\n";
 }
 
@@ -124,9 +128,9 @@ sub request_page {
         '<p>Some address to look at: <a href="', $env->{SCRIPT_NAME},
         '/request/with%20a%20space//and%2Fslashes?name=value&amp;name=again">a path with escapes, and a query</a>.</p>',
         (@parameters ? ('<h2>Parameters</h2>', table(@parameters)) : ()),
-        '<h2>Of the web server</h2>', table(@cgi),
+        '<h2>The request and the server</h2>', table(@cgi),
         '<h2>Headers of the client</h2>', table(@http),
-        '<h2>Of the application server and the loader</h2>', table(@psgi));
+        '<h2>Of PSGI and the loader</h2>', table(@psgi));
 }
 
 # ── /upload: a form, a file, a digest ───────────────────────────────────────────────────────────────────────────────
@@ -145,14 +149,15 @@ sub upload_page {
         }
         $result = '<h2>Received</h2>' . table(@rows);
     }
+    my $raw = html($request->base =~ s{/*\z}{/upload/raw}r);
     return page($env, 'Upload', <<"HTML");
 <form method="post" enctype="multipart/form-data" action="$env->{SCRIPT_NAME}/upload">
-<label>Your name <input name="name" autocomplete="off"></label>
+<label>Your name <input name="name" autocomplete="name"></label>
 <label>A file <input type="file" name="file"></label>
 <button>Send</button>
 </form>
 $result
-<p class="note">Without a form nothing is kept at all: <code>curl -T FILE http://…$env->{SCRIPT_NAME}/upload/raw</code>
+<p class="note">Without a form nothing is kept at all: <code>curl -T FILE $raw</code>
 reads the body as it arrives and answers with its digest, whatever its size.</p>
 HTML
 }
@@ -189,25 +194,30 @@ sub stream_page {
             ],
         ]);
         $writer->write(page_head($env, 'Stream')
-            . '<p>Each line is one call of <code>$writer-&gt;write</code>, a second after the one before.</p><ol class="lines">');
+            . '<p>Each line is one call of <code>$writer-&gt;write</code>, a second after the one before.</p><ul class="lines">');
         for my $n (1 .. 10) {
             my ($s, $m, $h) = localtime;
             $writer->write(sprintf "<li>line %d of 10, written at %02d:%02d:%02d by worker %d</li>\n", $n, $h, $m, $s, $$);
             sleep 1 if $n < 10;
         }
-        $writer->write('</ol><p>That was all.</p>' . page_foot($env));
+        $writer->write('</ul><p>That was all.</p>' . page_foot($env));
         $writer->close;
     };
 }
 
 # ── /counter: shared by all workers ─────────────────────────────────────────────────────────────────────────────────
 
-# The pid of the worker that holds the lock, or 0. A worker that was killed while it held the lock could not take its name back; the
-# permit was put back by the server.
-sub lock_holder {
+# Who holds the lock. A worker that was killed while it held the lock could not take its name back; the permit was put back
+# by the server.
+sub lock_state {
     my ($shared) = @_;
     my $holder = $shared->{holder}->load;
-    return $holder && kill(0, $holder) ? $holder : 0;
+    return $holder && kill(0, $holder) ? "held by worker $holder" : 'free';
+}
+
+sub json {
+    my ($format, @values) = @_;
+    return [ 200, [ 'Content-Type' => 'application/json', 'Cache-Control' => 'no-store' ], [ sprintf $format, @values ] ];
 }
 
 sub counter_page {
@@ -215,25 +225,37 @@ sub counter_page {
     my $shared = $env->{'tour.shared'} or return without_server($env, 'Counter');
     my $base = $env->{SCRIPT_NAME};
     my $count = $shared->{count}->load;
-    my $holder = lock_holder($shared);
-    my $state = $holder ? "held by worker <code>$holder</code>" : 'free';
+    my $state = lock_state($shared);
     return page($env, 'Counter', <<"HTML");
 <div class="figures">
 <div><b id="count">$count</b><span>count, in shared memory</span></div>
 <div><b id="lock">$state</b><span>the lock, a semaphore of 1</span></div>
-<div><b id="worker"><code>$$</code></b><span>worker that answered</span></div>
+<div><b id="worker">$$</b><span>worker that answered</span></div>
 </div>
+<div class="actions">
 <form method="post" action="$base/counter/add"><button>Add one</button></form>
 <form method="post" action="$base/counter/hold"><button>Hold the lock for three seconds</button></form>
 <form method="post" action="$base/counter/try"><button>Try the lock, without waiting</button></form>
+</div>
 <p class="note">Open this page in two windows. While one holds the lock, another that wants it waits and takes no CPU; the
 others go on. Kill the worker that holds it (<code>kill -9</code>): the server puts the permit back.</p>
+@{[ live("$base/counter/now") ]}
+HTML
+}
+
+# Asks the address for an object twice a second, and puts its values into the elements that have their names as id.
+sub live {
+    my ($address) = @_;
+    return <<"HTML";
 <script>
 setInterval(async () => {
-  const now = await (await fetch('$base/counter/now')).json();
-  document.getElementById('count').textContent = now.count;
-  document.getElementById('lock').textContent = now.holder ? 'held by worker ' + now.holder : 'free';
-  document.getElementById('worker').textContent = now.worker;
+  try {
+    const now = await (await fetch('$address')).json();
+    for (const id in now) document.getElementById(id).textContent = now[id];
+    document.body.classList.remove('stale');
+  } catch (error) {
+    document.body.classList.add('stale');  // the server is away; it may come back
+  }
 }, 500);
 </script>
 HTML
@@ -243,8 +265,7 @@ sub counter_action {
     my ($env, $action) = @_;
     my $shared = $env->{'tour.shared'} or return without_server($env, 'Counter');
     if ($action eq 'now') {
-        my $json = sprintf '{"count":%d,"holder":%d,"worker":%d}', $shared->{count}->load, lock_holder($shared), $$;
-        return [ 200, [ 'Content-Type' => 'application/json', 'Cache-Control' => 'no-store' ], [$json] ];
+        return json('{"count":%d,"lock":"%s","worker":%d}', $shared->{count}->load, lock_state($shared), $$);
     }
     return page($env, 'Counter', '<p>This address takes only POST.</p>', 405) unless $env->{REQUEST_METHOD} eq 'POST';
     if ($action eq 'add') {
@@ -275,13 +296,15 @@ sub heartbeat_page {
     my $beats = $shared->{beats}->load;
     my $age = time - $shared->{last_beat}->load;
     my $word = $age <= 2 ? 'beating' : "silent for $age s";
+    return json('{"heart":"%s","beats":%d}', $word, $beats) if $env->{PATH_INFO} eq '/heartbeat/now';
     return page($env, 'Heartbeat', <<"HTML");
 <div class="figures">
-<div><b class="heart">$word</b><span>the auxiliary process <code>heart</code></span></div>
-<div><b>$beats</b><span>beats since the start</span></div>
+<div><b id="heart">$word</b><span>the auxiliary process <code>heart</code></span></div>
+<div><b id="beats">$beats</b><span>beats since the start</span></div>
 </div>
-<p class="note">The loader asked for this process; the server started it beside the workers. Kill it and look again: it is
+<p class="note">The loader asked for this process; the server started it beside the workers. Kill it and keep looking: it is
 replaced, and the count goes on, as it lives in shared memory.</p>
+@{[ live("$env->{SCRIPT_NAME}/heartbeat/now") ]}
 HTML
 }
 
@@ -308,6 +331,7 @@ sub deliberate_error {
     return sub {
         my $writer = $_[0]->([ 200, [ 'Content-Type' => 'text/html; charset=utf-8', 'X-Accel-Buffering' => 'no' ] ]);
         $writer->write(page_head($env, 'Half a page') . '<p>The rest of this page will never come.</p>');
+        sleep 1;    # so that it can be seen: some browsers show nothing of a page that breaks off at once
         die "This error is deliberate, too";
     };
 }
@@ -325,7 +349,7 @@ my $tour = sub {
     return stream_page($env)               if $path eq '/stream';
     return counter_page($env)              if $path eq '/counter';
     return counter_action($env, $1)        if $path =~ m{\A/counter/(now|add|hold|try)\z};
-    return heartbeat_page($env)            if $path eq '/heartbeat';
+    return heartbeat_page($env)            if $path =~ m{\A/heartbeat(?:/now)?\z};
     return error_page($env)                if $path eq '/error';
     return deliberate_error($env, $1)      if $path =~ m{\A/error/(now|middle|exit)\z};
     return page($env, 'Not found', '<p>There is no such page on this tour.</p>', 404);

@@ -47,7 +47,7 @@ subtest 'behind nginx, with the loader' => sub {
     $c->close;
 
     $nginx->post('/counter/add', '') for 1 .. 3;
-    like $nginx->get('/counter/now')->{content}, qr/\A\{"count":3,"holder":0,"worker":\d+\}\z/, 'the counter is shared';
+    like $nginx->get('/counter/now')->{content}, qr/\A\{"count":3,"lock":"free","worker":\d+\}\z/, 'the counter is shared';
     is $nginx->get('/counter/add')->{status}, 405, 'and changed by POST only';
     is $server->stats->{sem}{lock}, 1, 'the lock is free';
     ok wait_for { $server->stats->{atomic}{'heart beats'} > 0 }, 'the heart beats';
