@@ -188,6 +188,36 @@ std::string code(std::string_view text) {
   return "`" + std::string(text) + "`";
 }
 
+// "`--listen=ADDRESS`"
+std::string option_code(const Option& option) {
+  return code("--" + std::string(option.name) + (option.value.empty() ? "" : "=") +
+              std::string(option.value));
+}
+
+std::string initial_cell(const Option& option) {
+  return markdown_cell(option.initial.empty() ? std::string(option.unset) : code(option.initial));
+}
+
+std::string options_by_purpose() {
+  std::string text = "| option | meaning | default |\n| --- | --- | --- |\n";
+  for (const Purpose& purpose : kPurposes) {
+    text += "| **" + std::string(purpose.title) + "** | | |\n";
+    for (const std::string_view name : purpose.options) {
+      if (name.empty()) break;
+      const Option& option = named_option(name);
+      // The first sentence: what more there is to say is in docs/options.md.
+      const std::size_t end = option.help.find(". ");
+      std::string help(option.help.substr(0, end == std::string_view::npos ? end : end + 1));
+      if (const auto* choice = std::get_if<Choice>(&option.kind);
+          choice != nullptr && help.find(choice->words.front()) == std::string::npos)
+        help.insert(help.size() - 1, ": " + accepted_values(option));
+      text += "| " + option_code(option) + " | " + markdown_cell(help) + " | " +
+              initial_cell(option) + " |\n";
+    }
+  }
+  return text;
+}
+
 std::string classic_arguments() {
   std::string line;
   for (const Argument& argument : kArguments)
@@ -254,9 +284,7 @@ std::string options_markdown() {
             "\n\n| option | meaning | accepted | default |\n| --- | --- | --- | --- |\n";
     for (const Option& option : kOptions) {
       if (option.section != section.section) continue;
-      std::string name = "--" + std::string(option.name);
-      if (!option.value.empty()) name += "=" + std::string(option.value);
-      name = code(name);
+      std::string name = option_code(option);
       for (const Spelling& spelling : spellings_of(option)) {
         name += ", " + code(dashed(spelling));
         if (const std::string where = where_in(spelling.forms, option.forms, kForms);
@@ -266,10 +294,8 @@ std::string options_markdown() {
       std::string help(option.help);
       if (const std::string where = where_in(option.forms, kEveryForm, kForms); !where.empty())
         help += (where.starts_with("not ") ? " (" : " (only ") + where + ")";
-      const std::string initial =
-          option.initial.empty() ? std::string(option.unset) : code(option.initial);
       text += "| " + name + " | " + markdown_cell(help) + " | " +
-              markdown_cell(accepted_values(option)) + " | " + markdown_cell(initial) + " |\n";
+              markdown_cell(accepted_values(option)) + " | " + initial_cell(option) + " |\n";
     }
   }
   text += "\n## Exit codes\n\n| code | meaning |\n| --- | --- |\n";
@@ -277,6 +303,20 @@ std::string options_markdown() {
     text += "| " + std::to_string(to_int(exit.code)) + " | " + markdown_cell(exit.meaning) + " |\n";
   }
   return text;
+}
+
+Result<std::string, std::string> readme_markdown(std::string_view text) {
+  constexpr std::string_view kBegin =
+      "<!-- options: made by `./dev docs` from src/config/options.h -->\n";
+  constexpr std::string_view kEnd = "<!-- end of options -->\n";
+  const std::size_t begin = text.find(kBegin);
+  const std::size_t end = text.find(kEnd);
+  if (begin == std::string_view::npos || end == std::string_view::npos || end < begin) {
+    return fail("no place for the table of options between the lines\n" + std::string(kBegin) +
+                std::string(kEnd));
+  }
+  return std::string(text.substr(0, begin + kBegin.size())) + "\n" + options_by_purpose() + "\n" +
+         std::string(text.substr(end));
 }
 
 std::string manual_page() {

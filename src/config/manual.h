@@ -1,10 +1,12 @@
 // Manual: what a person reads about the command line, made from the tables of options.h and exit_codes.h.
 //
-// The same text for the same tables, always: docs/options.md is checked in, and a test compares.
+// The same text for the same tables, always: docs/options.md and README.md are checked in, and tests compare.
 #pragma once
 
 #include <string>
+#include <string_view>
 
+#include "base/result.h"
 #include "config/config.h"
 
 namespace bladepsgi::config {
@@ -18,6 +20,10 @@ namespace bladepsgi::config {
 
 // docs/options.md.
 [[nodiscard]] std::string options_markdown();
+
+// README.md, `text` being what it is now: with its table of the options of kPurposes as it has to be. Error: there is no place
+// marked for that.
+[[nodiscard]] Result<std::string, std::string> readme_markdown(std::string_view text);
 
 // bladepsgi(1) in man(7) macros.
 [[nodiscard]] std::string manual_page();

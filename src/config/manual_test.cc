@@ -86,6 +86,35 @@ TEST(Manual, ShowsEveryOptionAndExitCodeEverywhere) {
   }
 }
 
+TEST(Readme, HasTheOptionsOfEachPurposeInItsPlace) {
+  const std::string begin = "<!-- options: made by `./dev docs` from src/config/options.h -->\n";
+  const auto readme = readme_markdown("before\n" + begin + "old\n<!-- end of options -->\nafter\n");
+  ASSERT_TRUE(readme);
+  EXPECT_TRUE(readme->starts_with("before\n" + begin + "\n| option"));
+  EXPECT_TRUE(readme->ends_with(" |\n\n<!-- end of options -->\nafter\n"));
+  EXPECT_EQ(readme_markdown(*readme).value(), *readme);
+  EXPECT_THAT(*readme, testing::Not(HasSubstr("old")));
+  EXPECT_THAT(
+      *readme,
+      HasSubstr(
+          "| **Processes** | | |\n| `--workers=NUMBER` | Number of worker processes. | one for"));
+  EXPECT_THAT(*readme,
+              HasSubstr("How the application gets the body: auto, stream or spool. | `auto` |"));
+  EXPECT_FALSE(readme_markdown("before\n<!-- end of options -->\n"));
+  EXPECT_FALSE(readme_markdown("<!-- end of options -->\n" + begin));
+}
+
+TEST(Readme, MentionsAnOptionOnce) {
+  std::set<std::string_view> names;
+  for (const Purpose& purpose : kPurposes) {
+    for (const std::string_view name : purpose.options) {
+      if (!name.empty()) {
+        EXPECT_TRUE(names.insert(named_option(name).name).second) << name;
+      }
+    }
+  }
+}
+
 TEST(Manual, HelpFitsATerminal) {
   for (const Program program : {Program::Bladepsgi, Program::BladepsgiFcgi}) {
     const std::string text = help_text(program);

@@ -220,6 +220,23 @@ inline constexpr std::array<SectionTitle, 9> kSections{{
     {Section::Information, "Information"},
 }};
 
+// What an operator needs first, by purpose: the table in README.md.
+struct Purpose {
+  std::string_view title;
+  std::array<std::string_view, 9> options;  // names; empty ones at the end
+};
+
+inline constexpr std::array<Purpose, 6> kPurposes{{
+    {"The application", {"loader", "include", "mount", "no-preload"}},
+    {"Where it listens",
+     {"http", "fastcgi", "listen", "port", "socket-group", "socket-mode", "trust-proxy", "health",
+      "stats"}},
+    {"Processes", {"workers", "user", "group", "on-crash", "daemonize", "pidfile"}},
+    {"Requests", {"input", "max-body", "head-timeout", "body-timeout"}},
+    {"Log", {"access-log", "errors"}},
+    {"Looking at it", {"print-config", "ping"}},
+}};
+
 inline constexpr std::array<std::string_view, 3> kPathInfoWords{"auto", "plack", "server"};
 inline constexpr std::array<std::string_view, 2> kOnCrashWords{"restart", "stop"};
 inline constexpr std::array<std::string_view, 3> kInputWords{"auto", "stream", "spool"};
@@ -326,11 +343,11 @@ inline constexpr std::array kOptions{
            "Serve HTTP (under the name bladepsgi-fcgi, or with --server=FCGI: FastCGI) on this "
            "address or name, * for every interface, at the port of --port.",
            false, kNotClassic},
-    Option{
-        "port", "", "PORT", "", "5000", Section::Socket, Hint{&Hints::port},
-        "Serve the same on this port of --host, 0 for one that is free. An application alone that "
-        "has no other socket, asked for or inherited, is served on http://127.0.0.1:5000/.",
-        false, kNotClassic},
+    Option{"port", "", "PORT", "", "5000", Section::Socket, Hint{&Hints::port},
+           "Serve HTTP (or FastCGI, as with --host) on this port of --host, 0 for one that is "
+           "free. An application alone that has no other socket, asked for or inherited, is "
+           "served on http://127.0.0.1:5000/.",
+           false, kNotClassic},
     Option{"stats", "", "PATH", "", "no statistics socket", Section::Socket,
            Text{&Config::stats_socket_path},
            "UNIX domain socket to create for the statistics text.", false, kNotClassic,
