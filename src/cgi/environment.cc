@@ -14,6 +14,8 @@ namespace {
 constexpr std::size_t kSmallestTable = 128;  // slots; enough for what web servers send
 constexpr std::size_t kKeptNames = 512;  // storage beyond these is given back after a huge request
 constexpr std::size_t kKeptScratch = 64 * 1024;
+constexpr std::size_t kRememberedNames = 256;
+constexpr std::size_t kRememberedBytes = 8 * 1024;
 
 // Fast for short names, and unpredictable to someone who does not know the seed.
 std::uint64_t mix(std::uint64_t left, std::uint64_t right) {
@@ -45,86 +47,6 @@ std::uint32_t hash_name(std::string_view name, std::uint64_t seed) {
   }
   hash = mix(hash ^ tail, kOdd);
   return static_cast<std::uint32_t>(hash ^ (hash >> 32));
-}
-
-// The parameters that need a decision of ours; everything else goes through as sent.
-enum class Known : std::uint8_t {
-  None,
-  Withheld,
-  Authorization,
-  ContentLength,
-  ContentType,
-  Identity,  // who the client is, where the web server knows it
-  Host,
-  HttpAuthorization,
-  Https,
-  PathInfo,
-  QueryString,
-  RemoteAddress,
-  RequestId,
-  RequestMethod,
-  RequestUri,
-  ScriptName,
-  ServerName,
-  ServerPort,
-  ServerProtocol,
-  ServerSoftware,
-};
-
-Known classify(std::string_view name) {
-  switch (name.size()) {
-    case 5:
-      if (name == "HTTPS") return Known::Https;
-      break;
-    case 9:
-      if (name == "AUTH_TYPE") return Known::Identity;
-      if (name == "HTTP_HOST") return Known::Host;
-      if (name == "PATH_INFO") return Known::PathInfo;
-      break;
-    case 10:
-      if (name == "HTTP_PROXY") return Known::Withheld;
-      break;
-    case 11:
-      if (name == "REQUEST_URI") return Known::RequestUri;
-      if (name == "SCRIPT_NAME") return Known::ScriptName;
-      if (name == "SERVER_NAME") return Known::ServerName;
-      if (name == "SERVER_PORT") return Known::ServerPort;
-      if (name == "REMOTE_ADDR") return Known::RemoteAddress;
-      if (name == "REMOTE_USER") return Known::Identity;
-      break;
-    case 12:
-      if (name == "CONTENT_TYPE") return Known::ContentType;
-      if (name == "QUERY_STRING") return Known::QueryString;
-      break;
-    case 13:
-      if (name == "Authorization") return Known::Authorization;
-      break;
-    case 14:
-      if (name == "CONTENT_LENGTH") return Known::ContentLength;
-      if (name == "REQUEST_METHOD") return Known::RequestMethod;
-      break;
-    case 15:
-      if (name == "SERVER_PROTOCOL") return Known::ServerProtocol;
-      if (name == "SERVER_SOFTWARE") return Known::ServerSoftware;
-      break;
-    case 17:
-      if (name == "HTTP_X_REQUEST_ID") return Known::RequestId;
-      if (name == "HTTP_CONTENT_TYPE") return Known::Withheld;
-      break;
-    case 18:
-      if (name == "HTTP_AUTHORIZATION") return Known::HttpAuthorization;
-      break;
-    case 19:
-      if (name == "HTTP_CONTENT_LENGTH") return Known::Withheld;
-      break;
-    case 22:
-      // The web server has taken the chunks apart; an application that saw this would try again.
-      if (name == "HTTP_TRANSFER_ENCODING") return Known::Withheld;
-      break;
-    default:
-      break;
-  }
-  return Known::None;
 }
 
 bool is_reserved(std::string_view name) {
@@ -213,6 +135,62 @@ std::string_view path_of_uri(std::string_view uri) {
 Environment::Environment(EnvironmentOptions options)
     : options_(std::move(options)), mount_(as_prefix(options_.mount.value_or(""))) {}
 
+Environment::Known Environment::classify(std::string_view name) {
+  switch (name.size()) {
+    case 5:
+      if (name == "HTTPS") return Known::Https;
+      break;
+    case 9:
+      if (name == "AUTH_TYPE") return Known::Identity;
+      if (name == "HTTP_HOST") return Known::Host;
+      if (name == "PATH_INFO") return Known::PathInfo;
+      break;
+    case 10:
+      if (name == "HTTP_PROXY") return Known::Withheld;
+      break;
+    case 11:
+      if (name == "REQUEST_URI") return Known::RequestUri;
+      if (name == "SCRIPT_NAME") return Known::ScriptName;
+      if (name == "SERVER_NAME") return Known::ServerName;
+      if (name == "SERVER_PORT") return Known::ServerPort;
+      if (name == "REMOTE_ADDR") return Known::RemoteAddress;
+      if (name == "REMOTE_USER") return Known::Identity;
+      break;
+    case 12:
+      if (name == "CONTENT_TYPE") return Known::ContentType;
+      if (name == "QUERY_STRING") return Known::QueryString;
+      break;
+    case 13:
+      if (name == "Authorization") return Known::Authorization;
+      break;
+    case 14:
+      if (name == "CONTENT_LENGTH") return Known::ContentLength;
+      if (name == "REQUEST_METHOD") return Known::RequestMethod;
+      break;
+    case 15:
+      if (name == "SERVER_PROTOCOL") return Known::ServerProtocol;
+      if (name == "SERVER_SOFTWARE") return Known::ServerSoftware;
+      break;
+    case 17:
+      if (name == "HTTP_X_REQUEST_ID") return Known::RequestId;
+      if (name == "HTTP_CONTENT_TYPE") return Known::Withheld;
+      break;
+    case 18:
+      if (name == "HTTP_AUTHORIZATION") return Known::HttpAuthorization;
+      break;
+    case 19:
+      if (name == "HTTP_CONTENT_LENGTH") return Known::Withheld;
+      break;
+    case 22:
+      // The web server has taken the chunks apart; an application that saw this would try again.
+      if (name == "HTTP_TRANSFER_ENCODING") return Known::Withheld;
+      break;
+    default:
+      break;
+  }
+  return Known::None;
+}
+
 struct Environment::Found {
   std::string_view authorization;
   std::string_view host;
@@ -234,9 +212,46 @@ void Environment::forget_previous(std::size_t count) {
     std::vector<std::uint32_t>().swap(following_);
     std::vector<Slot>().swap(table_);
     std::vector<Parameter>().swap(result_);
+    known_sizes_.clear();
   }
-  entries_.clear();
   result_.clear();
+  scratch_used_ = 0;
+  method_ = uri_ = request_id_ = remote_address_ = script_name_ = path_info_ = {};
+  content_length_.reset();
+}
+
+bool Environment::recall(std::span<const Parameter> sent) {
+  if (sent.size() != known_sizes_.size() || sent.empty()) return false;
+  const char* at = known_names_.data();
+  for (std::size_t index = 0; index < sent.size(); ++index) {
+    const std::string_view name = sent[index].name;
+    if (name.size() != known_sizes_[index] || std::memcmp(name.data(), at, name.size()) != 0) {
+      return false;
+    }
+    at += name.size();
+  }
+  for (Entry& entry : entries_)
+    entry.name = sent[entry.first].name;
+  return true;
+}
+
+void Environment::remember(std::span<const Parameter> sent) {
+  known_names_.clear();
+  known_sizes_.clear();
+  if (sent.size() > kRememberedNames) return;
+  for (const Parameter& parameter : sent) {
+    known_names_ += parameter.name;
+    known_sizes_.push_back(static_cast<std::uint32_t>(parameter.name.size()));
+    if (known_names_.size() > kRememberedBytes) {
+      known_sizes_.clear();
+      return;
+    }
+  }
+}
+
+void Environment::gather(std::span<const Parameter> sent) {
+  entries_.clear();
+  const std::size_t count = sent.size();
   if (following_.size() < count) following_.resize(count);
   std::size_t slots = std::max(table_.size(), kSmallestTable);
   while (slots < count * 2)
@@ -246,12 +261,6 @@ void Environment::forget_previous(std::size_t count) {
     table_.assign(slots, Slot{});
     generation_ = 1;
   }
-  scratch_used_ = 0;
-  method_ = uri_ = request_id_ = remote_address_ = script_name_ = path_info_ = {};
-  content_length_.reset();
-}
-
-void Environment::gather(std::span<const Parameter> sent) {
   const std::size_t mask = table_.size() - 1;
   for (std::uint32_t index = 0; index < sent.size(); ++index) {
     const std::string_view name = sent[index].name;
@@ -261,7 +270,7 @@ void Environment::gather(std::span<const Parameter> sent) {
       Slot& slot = table_[at];
       if (slot.generation != generation_) {
         slot = {generation_, static_cast<std::uint32_t>(entries_.size())};
-        entries_.push_back({name, index, index, hash, false});
+        entries_.push_back({name, index, index, hash, false, classify(name)});
         break;
       }
       Entry& entry = entries_[slot.entry];
@@ -370,12 +379,15 @@ void Environment::decide_paths(const Found& found) {
 
 Result<void, EnvironmentError> Environment::build(std::span<const Parameter> sent) {
   forget_previous(sent.size());
-  gather(sent);
+  if (!recall(sent)) {
+    gather(sent);
+    remember(sent);
+  }
 
   std::size_t scratch = 0;
   for (const Entry& entry : entries_) {
     const std::string_view value = sent[entry.last].value;
-    switch (classify(entry.name)) {
+    switch (entry.known) {
       case Known::RequestUri:
         scratch += 2 * value.size();  // decoded, and without dot segments
         break;
@@ -399,7 +411,7 @@ Result<void, EnvironmentError> Environment::build(std::span<const Parameter> sen
   for (const Entry& entry : entries_) {
     const bool joins = entry.repeated && entry.name.starts_with("HTTP_");
     const std::string_view value = joins ? join(sent, entry) : sent[entry.last].value;
-    switch (classify(entry.name)) {
+    switch (entry.known) {
       case Known::Withheld:
         continue;
       case Known::Authorization:

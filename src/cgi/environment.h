@@ -68,6 +68,32 @@ class Environment {
   [[nodiscard]] std::optional<std::uint64_t> content_length() const { return content_length_; }
 
  private:
+  // The parameters that need a decision of ours; everything else goes through as sent.
+  enum class Known : std::uint8_t {
+    None,
+    Withheld,
+    Authorization,
+    ContentLength,
+    ContentType,
+    Identity,  // who the client is, where the web server knows it
+    Host,
+    HttpAuthorization,
+    Https,
+    PathInfo,
+    QueryString,
+    RemoteAddress,
+    RequestId,
+    RequestMethod,
+    RequestUri,
+    ScriptName,
+    ServerName,
+    ServerPort,
+    ServerProtocol,
+    ServerSoftware,
+  };
+
+  [[nodiscard]] static Known classify(std::string_view name);
+
   // One name, with the parameters that carry it as a chain of indices into the list that was sent.
   struct Entry {
     std::string_view name;
@@ -75,6 +101,7 @@ class Environment {
     std::uint32_t last;
     std::uint32_t hash;
     bool repeated;
+    Known known;
   };
 
   struct Slot {
@@ -85,6 +112,9 @@ class Environment {
   struct Found;  // the values that need a decision, gathered in one pass
 
   void gather(std::span<const Parameter> sent);
+  // Web servers send the same names in the same order, mostly: then what gather has found out is still true.
+  bool recall(std::span<const Parameter> sent);
+  void remember(std::span<const Parameter> sent);
   void forget_previous(std::size_t count);
   std::string_view join(std::span<const Parameter> sent, const Entry& entry);
   void decide_paths(const Found& found);
@@ -98,7 +128,9 @@ class Environment {
   std::string mount_;  // "" or "/…" without a slash at its end
 
   std::vector<Entry> entries_;
-  std::vector<std::uint32_t> following_;  // by index: the next parameter of the same name
+  std::string known_names_;  // of the list that entries_ was made of, one behind the other
+  std::vector<std::uint32_t> known_sizes_;  // of each of them; empty: not remembered
+  std::vector<std::uint32_t> following_;    // by index: the next parameter of the same name
   std::vector<Slot> table_;
   std::uint32_t generation_ = 0;
   std::vector<Parameter> result_;

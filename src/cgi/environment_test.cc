@@ -44,6 +44,45 @@ EnvironmentOptions mode(PathInfoMode path_info) {
   return options;
 }
 
+// What is remembered of one request's names must change nothing for another one.
+TEST(Environment, OneAfterAnotherIsAsEachAlone) {
+  const std::vector<Sent> requests = {
+      {{"REQUEST_METHOD", "GET"}, {"HTTP_A", "1"}, {"HTTP_HOST", "a.example"}},
+      {{"REQUEST_METHOD", "PUT"}, {"HTTP_A", "2"}, {"HTTP_HOST", "b.example:81"}},
+      {{"REQUEST_METHOD", "GET"}, {"HTTP_B", "1"}, {"HTTP_HOST", "a.example"}},
+      {{"REQUEST_METHOD", "GET"}, {"HTTP_AB", "1"}, {"TTP_HOST", "a.example"}},
+      {{"REQUEST_METHOD", "GET"}, {"HTTP_A", "1"}},
+      {{"HTTP_A", "1"}, {"HTTP_A", "2"}, {"REQUEST_METHOD", "GET"}},
+      {{"HTTP_A", "3"}, {"HTTP_A", "4"}, {"REQUEST_METHOD", "PUT"}},
+      {{"HTTP_A", "3"}, {"HTTP_B", "4"}, {"REQUEST_METHOD", "PUT"}},
+      {{"REQUEST_METHOD", "GET"},
+       {"psgi.x", "1"},
+       {"REQUEST_URI", "/a%20b?c"},
+       {"SCRIPT_NAME", "/a"}},
+      {{"REQUEST_METHOD", "GET"},
+       {"psgi.x", "2"},
+       {"REQUEST_URI", std::string_view("/%41\0/", 6)},
+       {"SCRIPT_NAME", "/b/"}},
+      {{"REQUEST_METHOD", "GET"}, {"psgi.x", "2"}, {"REQUEST_URI", ""}, {"SCRIPT_NAME", ""}},
+      {},
+  };
+  Environment environment;
+  for (int round = 0; round < 3; ++round) {
+    for (std::size_t first = 0; first < requests.size(); ++first) {
+      for (std::size_t second = 0; second < requests.size(); ++second) {
+        for (const std::size_t which : {first, second}) {
+          Environment alone;
+          const bool is_good = alone.build(requests[which]).has_value();
+          EXPECT_EQ(environment.build(requests[which]).has_value(), is_good);
+          EXPECT_EQ(as_map(environment), as_map(alone)) << first << ", " << second;
+          EXPECT_EQ(environment.method(), alone.method());
+          EXPECT_EQ(environment.uri(), alone.uri());
+        }
+      }
+    }
+  }
+}
+
 // --- names
 
 TEST(Environment, OrdinaryParametersGoThroughUnchanged) {

@@ -19,7 +19,7 @@ bool NameValueReader::read_length(std::size_t& length) {
   return true;
 }
 
-std::optional<Parameter> NameValueReader::next() {
+std::optional<Parameter> NameValueReader::next_of_any_size() {
   if (rest_.empty()) return std::nullopt;
   std::size_t name_length = 0;
   std::size_t value_length = 0;

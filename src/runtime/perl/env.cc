@@ -518,7 +518,8 @@ bool EnvBuilder::is_ours_alone(pTHX) const {
   PERL_UNUSED_CONTEXT;
   HV* env = env_;
   if (order_.empty() || SvREFCNT(env) != 1 || (SvFLAGS(env) & ~kHarmlessFlags) != own_flags_ ||
-      SvMAGIC(env) != nullptr || SvSTASH(env) != nullptr || HvARRAY(env) == nullptr || HvMAX(env) >= kMaximumBuckets) {
+      SvMAGIC(env) != nullptr || SvSTASH(env) != nullptr || HvARRAY(env) == nullptr ||
+      HvMAX(env) >= kMaximumBuckets) {
     return false;
   }
   if (!SvOOK(env)) {
