@@ -75,6 +75,9 @@ class HttpExchange final : public ProtocolExchange {
   [[nodiscard]] Bytes piece_end() const override;
   [[nodiscard]] bool ends_by_closing() const override;
 
+  // Browsers open connections that they may need.
+  [[nodiscard]] bool is_silence_odd() const override { return false; }
+
   [[nodiscard]] std::string_view refused_method() const override {
     return connection_.request().method;
   }

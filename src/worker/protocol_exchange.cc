@@ -193,7 +193,9 @@ ProtocolExchange::Progress ProtocolExchange::take_request(Patience patience) {
       case Received::Nothing:
         return Progress::Idle;
       case Received::TimedOut:
-        return gone(Trouble::HeadTimeout, "dropped a connection: its request took too long");
+        return gone(Trouble::HeadTimeout, has_begun || is_silence_odd()
+                                              ? "dropped a connection: its request took too long"
+                                              : "");
       case Received::Failed:
         return gone(Trouble::PeerClosed);
     }
@@ -311,7 +313,8 @@ ProtocolExchange::Progress ProtocolExchange::prepare() {
     trouble_ = Trouble::Aborted;
     return Progress::Answered;
   }
-  if (io_.is_peer_gone(options_.abandons_half_closed)) return gone(Trouble::Abandoned);
+  if (!is_presence_expected_ && io_.is_peer_gone(options_.abandons_half_closed))
+    return gone(Trouble::Abandoned);
   // Also management records that came with the request are answered before a perhaps long wait for the application.
   if (!send_pending()) return gone(Trouble::Abandoned);
   if (is_stored_ && !length && stored_.size() > 0) environment_.set_content_length(stored_.size());

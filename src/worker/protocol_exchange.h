@@ -99,6 +99,9 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   // The next request of this connection, if there is one, is its last: the connection is not kept after it.
   void keep_no_longer() { is_last_request_ = true; }
 
+  // Requests that come now have not waited for long, so nobody has given up waiting: no need to look whether the client still is there.
+  void expect_presence(bool is_expected) { is_presence_expected_ = is_expected; }
+
   enum class Patience : std::uint8_t {
     Try,  // return Idle when no byte of a request is here (a head that has begun is waited for all the same)
     Wait,  // up to head_timeout also for the first byte
@@ -213,6 +216,9 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
 
   // An orderly end of the connection is the end of the response, so one that is not complete needs another.
   [[nodiscard]] virtual bool ends_by_closing() const { return false; }
+
+  // A connection on which nothing ever comes is worth a line in the log.
+  [[nodiscard]] virtual bool is_silence_odd() const { return true; }
 
   // Of a request that the engine has refused; empty when that is not known.
   [[nodiscard]] virtual std::string_view refused_method() const { return {}; }
@@ -341,6 +347,7 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   bool ended_ = true;     // finish or abort has been called, or no request has come yet
   bool aborted_ = false;  // Event::Aborted was seen
   bool is_last_request_ = false;
+  bool is_presence_expected_ = false;
   bool closes_ = false;            // after this response, whatever the peer asked for
   bool is_input_foreign_ = false;  // what follows the request is not for us
   bool discarding_ = false;        // nobody will read the body any more

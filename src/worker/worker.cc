@@ -42,6 +42,12 @@ constexpr milliseconds kLastGrace{
 constexpr milliseconds kShortagePause{
     100};  // before the next accept when there are no descriptors or no memory
 
+// While a kept connection is served, others are looked for so often.
+constexpr std::chrono::microseconds kLookInterval{500};
+
+// When requests take no longer than this, no queue of connections is so long that its last client has given up waiting.
+constexpr std::chrono::microseconds kShortRequest{400};
+
 constexpr int kMostWhileGivingUp = 8;  // requests that have come on a connection nobody keeps
 
 // Lines about what peers do wrong: at most one a second, the others counted.
@@ -69,6 +75,29 @@ class PeerLog {
   os::LogChannel channel_;
   os::Monotonic next_{};
   std::uint64_t suppressed_ = 0;
+};
+
+// Whether somebody waits already is not worth a system call each time: an accept that finds nobody costs more than asking, and one that
+// finds somebody less.
+class Guess {
+ public:
+  [[nodiscard]] bool is_worth_trying() {
+    if (skips_ == 0) return true;
+    --skips_;
+    return false;
+  }
+
+  void was_right() { misses_ = skips_ = 0; }
+
+  void was_wrong() {
+    constexpr int kMostMisses = 5;
+    misses_ = std::min(misses_ + 1, kMostMisses);
+    skips_ = (1 << misses_) - 1;
+  }
+
+ private:
+  int misses_ = 0;
+  int skips_ = 0;
 };
 
 ExchangeOptions exchange_options(const Inheritance& inheritance) {
@@ -113,7 +142,7 @@ class Worker {
     os::unblock_all_signals();
     while (!is_leaving()) {
       // Listeners first: somebody new waits there, while a kept connection belongs to a peer that has others.
-      if (accept_and_serve()) continue;
+      if (should_accept() && accept_and_serve()) continue;
       if (exchange_->is_attached() && serve(Patience::Try) != Progress::Idle) continue;
       wait();
     }
@@ -126,7 +155,7 @@ class Worker {
     const Options& options = inheritance_.options;
     ExchangeOptions common = exchange_options(inheritance_);
     common.others_wait = [this] {
-      return is_anybody_waiting();
+      return is_somebody_waiting();
     };
     common.on_refusal = [this] {
       if (AccessLog* log = access_log()) begin_line(*log);
@@ -147,11 +176,22 @@ class Worker {
     }
   }
 
-  [[nodiscard]] bool is_anybody_waiting() {
+  // Looks now and then.
+  [[nodiscard]] bool is_somebody_waiting() {
+    if (is_listener_ready_) return true;
+    const os::Monotonic now = os::monotonic_now();
+    if (now - last_look_ < kLookInterval) return false;
+    last_look_ = now;
     waiting_.clear();
     for (const Listening& listener : inheritance_.listeners)
       waiting_.push_back({.fd = listener.fd, .events = POLLIN, .revents = 0});
-    return ::poll(waiting_.data(), waiting_.size(), 0) > 0;
+    is_listener_ready_ = ::poll(waiting_.data(), waiting_.size(), 0) > 0;
+    return is_listener_ready_;
+  }
+
+  [[nodiscard]] bool should_accept() {
+    return exchange_->is_attached() ? is_somebody_waiting()
+                                    : is_listener_ready_ || guess_.is_worth_trying();
   }
 
   [[nodiscard]] bool is_leaving() const { return is_leave_requested() || slot_.is_told_to_leave(); }
@@ -166,6 +206,8 @@ class Worker {
 
   // False when nobody is waiting.
   bool accept_and_serve() {
+    const bool is_guess = !is_listener_ready_;
+    is_listener_ready_ = false;
     for (std::size_t i = 0; i < inheritance_.listeners.size(); ++i) {
       // Each is first in turn, so that none is served only when another one is idle.
       const Listening& listener =
@@ -176,6 +218,7 @@ class Worker {
                               SOCK_NONBLOCK | SOCK_CLOEXEC));
       if (socket.is_open()) {
         ++first_listener_;
+        if (is_guess) guess_.was_right();
         give_up_kept();  // before serving: it would wait behind a busy worker while others are free
         if (listener.transport == os::Transport::Tcp) set_no_delay(socket.get());
         if (listener.protocol == Protocol::Http) {
@@ -191,6 +234,7 @@ class Worker {
       }
       note_accept_failure(errno, listener.fd);
     }
+    if (is_guess) guess_.was_wrong();
     return false;
   }
 
@@ -216,6 +260,7 @@ class Worker {
 
   // One request of the connection that is attached.
   Progress serve(Patience patience) {
+    exchange_->expect_presence(longest_lately_ < kShortRequest);
     Progress progress = exchange_->take_request(patience);
     if (progress == Progress::Idle && patience == Patience::Wait) {
       // Told to leave while nothing had come on a new connection: who has just connected is about to write.
@@ -228,16 +273,18 @@ class Worker {
     const bool has_request = progress != Progress::Gone;
     if (progress == Progress::Ready) {
       if (log != nullptr) begin_line(*log);
-      slot_.begin_request(exchange_->method(), exchange_->uri(), exchange_->request_id(),
-                          os::monotonic_now());
+      slot_.begin_request(exchange_->method(), exchange_->uri(), exchange_->request_id(), started);
       progress = exchange_->prepare();
       if (progress == Progress::Ready) {
-        call_application();
+        call_application(started);
       } else {
         slot_.become_idle();
       }
     }
-    if (progress != Progress::Ready) note_trouble();
+    if (progress != Progress::Ready) {
+      note_trouble();
+      kept_since_ = os::monotonic_now();
+    }
     if (log != nullptr && has_request && exchange_->status() != 0) {
       const auto took = os::monotonic_now() - started;
       channel_.access(
@@ -245,7 +292,6 @@ class Worker {
                        .bytes = exchange_->body_sent(),
                        .took = std::chrono::duration_cast<std::chrono::microseconds>(took)}));
     }
-    kept_since_ = os::monotonic_now();
     return progress;
   }
 
@@ -277,9 +323,13 @@ class Worker {
     }
   }
 
-  void call_application() {
+  void call_application(os::Monotonic begun) {
     const runtime::Served served = app_.serve(*exchange_);
-    slot_.end_request(os::monotonic_now(), exchange_->bytes_received(), exchange_->bytes_sent());
+    const os::Monotonic ended = os::monotonic_now();
+    slot_.end_request(ended, exchange_->bytes_received(), exchange_->bytes_sent());
+    longest_lately_ =
+        std::max<os::Monotonic::duration>(ended - begun, longest_lately_ - longest_lately_ / 8);
+    kept_since_ = ended;
     if (served.failed) slot_.count(shm::Event::ApplicationFailed);
     if (exchange_->was_peer_lost() || exchange_->was_aborted()) slot_.count(shm::Event::ClientGone);
     if (const auto wrong = exchange_->wrong_length(); wrong && !served.failed) {
@@ -376,6 +426,11 @@ class Worker {
     const int count =
         ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
     if (count < 0 && errno != EINTR) throw os::SystemError(errno, "wait for connections");
+    last_look_ = os::monotonic_now();
+    for (int i = 0; i < count; ++i) {
+      const int ready = events[static_cast<std::size_t>(i)].data.fd;
+      if (ready != kept && ready != inheritance_.wake_read) is_listener_ready_ = true;
+    }
   }
 
   void leave() {
@@ -407,6 +462,11 @@ class Worker {
   os::Monotonic kept_since_{};  // end of its last request
   std::vector<pollfd> waiting_;
   std::size_t first_listener_ = 0;
+  Guess guess_;
+  bool is_listener_ready_ = false;
+  os::Monotonic last_look_{};
+  // Of the requests served lately, more or less; at first nothing is known.
+  os::Monotonic::duration longest_lately_ = std::chrono::seconds(1);
   bool pause_ = false;
   bool wants_no_more_ = false;  // the application asked for the end of this process
 };

@@ -139,8 +139,13 @@ SV* new_string(pTHX_ std::string_view text) {
   return text.empty() ? newSVpvs("") : newSVpvn(text.data(), text.size());
 }
 
+// Its bytes are those of the key.
 HEK* hek_of(SV* shared_key) {
   return SvSHARED_HEK_FROM_PV(SvPVX_const(shared_key));
+}
+
+bool is_key(const HE* entry, std::string_view name) {
+  return HEK_KEY(HeKEY_hek(entry)) == name.data();
 }
 
 // One version of PSGI for all: 1.1.
@@ -233,8 +238,7 @@ EnvBuilder::KeyIndex EnvBuilder::add_key(pTHX_ std::string_view name) {
   }
   const auto index = static_cast<KeyIndex>(keys_.size());
   SV* shared = shared_key(aTHX_ name);
-  keys_.push_back(
-      {.sv = shared, .hek = hek_of(shared), .name = {SvPVX_const(shared), SvCUR(shared)}});
+  keys_.push_back({.sv = shared, .name = {SvPVX_const(shared), SvCUR(shared)}});
   table_[slot & (kTableSize - 1)] = index;
   return index;
 }
@@ -244,7 +248,7 @@ EnvBuilder::KeyIndex EnvBuilder::key_of(const HEK* hek) const {
     return kNoKey;
   }
   const KeyIndex index = find_key({HEK_KEY(hek), static_cast<std::size_t>(HEK_LEN(hek))});
-  return index != kNoKey && keys_[index].hek == hek ? index : kNoKey;
+  return index != kNoKey && hek_of(keys_[index].sv) == hek ? index : kNoKey;
 }
 
 // --- filling
@@ -282,13 +286,12 @@ void EnvBuilder::set_text(pTHX_ Key& key, std::string_view text) {
       std::copy(text.begin(), text.end(), into);
       into[text.size()] = '\0';
       SvCUR_set(value, text.size());
-      SvFLAGS(value) |= kStringFlags;
     } else {
       sv_setpvn(value, text.empty() ? "" : text.data(), text.size());
     }
     mark(key);
   }
-  key.used = text.size();
+  key.used = static_cast<std::uint32_t>(text.size());
 }
 
 void EnvBuilder::set_truth(pTHX_ Key& key, bool value) {
@@ -543,11 +546,16 @@ EnvBuilder::Scrubbed EnvBuilder::scrub(pTHX) {
   bool is_in_order = true;
   for (STRLEN bucket = 0; bucket <= HvMAX(env_); ++bucket) {
     for (HE* entry = HvARRAY(env_)[bucket]; entry != nullptr; entry = HeNEXT(entry)) {
-      if (at < order_.size() && keys_[order_[at]].entry == entry &&
-          keys_[order_[at]].hek == HeKEY_hek(entry)) {
-        clean(aTHX_ keys_[order_[at]], entry);
-        ++at;
-        continue;
+      if (at < order_.size()) {
+        Key& key = keys_[order_[at]];
+        if (key.entry == entry && is_key(entry, key.name)) {
+          SV* value = HeVAL(entry);
+          if (value != key.value || !wipe_plain_text(key, value)) {
+            clean(aTHX_ key, entry);
+          }
+          ++at;
+          continue;
+        }
       }
       const KeyIndex index = key_of(HeKEY_hek(entry));
       if (index != kNoKey && keys_[index].round == round_) {
@@ -595,42 +603,41 @@ void EnvBuilder::clean(pTHX_ Key& key, HE* entry) {
       (type == SVt_PV || type == SVt_PVIV || type == SVt_PVNV || type == SVt_PVMG)) {
     wipe(value, 0);
   }
-  SV* fresh = newSV_type(SVt_PV);
+  SV* fresh = newSVpvs("");
   HeVAL(entry) = fresh;
   key.value = fresh;
   key.kind = Kind::Text;  // also where it was something else: that will be made anew
   key.used = 0;
 }
 
+// The ordinary case. The string keeps its length until it is written anew.
+bool EnvBuilder::wipe_plain_text(Key& key, SV* value) {
+  if (key.kind != Kind::Text || SvREFCNT(value) != 1 || SvFLAGS(value) != (SVt_PV | kStringFlags)) {
+    return false;
+  }
+  const std::size_t size = SvLEN(value);
+  std::memset(SvPVX(value), 0, std::min(size, std::max<std::size_t>(SvCUR(value), key.used)));
+  return size <= kMaximumValue;
+}
+
 bool EnvBuilder::restore(pTHX_ Key& key, SV* value) {
   switch (key.kind) {
-    case Kind::Text: {
-      U32 flags = SvFLAGS(value);
-      if ((flags & ~(kStringFlags | SVf_IsCOW)) != SVt_PV) {
+    case Kind::Text:
+      if ((SvFLAGS(value) & ~(kStringFlags | SVf_IsCOW)) != SVt_PV) {
         return false;
       }
-      if ((flags & SVf_IsCOW) != 0) {
+      if (SvIsCOW(value)) {
         if (SvLEN(value) == 0 || CowREFCNT(value) != 0) {
           sv_force_normal_flags(value, SV_COW_DROP_PV);
-          flags = SvFLAGS(value);
-          if ((flags & ~kStringFlags) != SVt_PV) {
-            return false;
-          }
         } else {
           SvIsCOW_off(value);
         }
       }
-      wipe(value, key.used);
-      if (SvLEN(value) > kMaximumValue) {
-        return false;
+      if (SvPVX_const(value) == nullptr) {
+        sv_setpvs(value, "");
       }
-      SvFLAGS(value) &= ~kStringFlags;
-      if (SvPVX_const(value) != nullptr) {
-        SvCUR_set(value, 0);
-      }
-      key.used = 0;
-      return true;
-    }
+      SvFLAGS(value) |= kStringFlags;
+      return wipe_plain_text(key, value);
     case Kind::Constant:
       return SvFLAGS(value) == key.flags && value->sv_u.svu_pv == key.content;
     case Kind::Version:

@@ -68,16 +68,15 @@ class EnvBuilder {
     Other,  // made anew each time
   };
 
-  struct Key {
+  struct alignas(64) Key {
     SV* sv;
-    HEK* hek;
     std::string_view name;
     // While it is in env_:
     HE* entry = nullptr;
     SV* value = nullptr;
     const char* content = nullptr;  // string or referent when it was placed
-    std::size_t used = 0;           // bytes of the client in it
     std::uint32_t flags = 0;        // when it was placed
+    std::uint32_t used = 0;         // bytes of the client in it
     std::uint32_t round = 0;        // of the last request that had it
     Kind kind = Kind::Other;
   };
@@ -136,6 +135,7 @@ class EnvBuilder {
   [[nodiscard]] bool is_ours_alone(PerlInterpreter* my_perl) const;
   // Makes the value of an entry one to be used again, or puts a fresh one there.
   void clean(PerlInterpreter* my_perl, Key& key, HE* entry);
+  [[nodiscard]] static bool wipe_plain_text(Key& key, SV* value);
   [[nodiscard]] bool restore(PerlInterpreter* my_perl, Key& key, SV* value);
 
   std::vector<Key> keys_;
