@@ -214,7 +214,7 @@ void Environment::forget_previous(std::size_t count) {
     std::vector<Parameter>().swap(result_);
     known_sizes_.clear();
   }
-  result_.clear();
+  result_size_ = 0;
   scratch_used_ = 0;
   method_ = uri_ = request_id_ = remote_address_ = script_name_ = path_info_ = {};
   content_length_.reset();
@@ -384,6 +384,8 @@ Result<void, EnvironmentError> Environment::build(std::span<const Parameter> sen
     remember(sent);
   }
 
+  constexpr std::size_t kOurs = 10;  // more than build and set_content_length add by themselves
+  if (result_.size() < entries_.size() + kOurs) result_.resize(entries_.size() + kOurs);
   std::size_t scratch = 0;
   for (const Entry& entry : entries_) {
     const std::string_view value = sent[entry.last].value;
@@ -508,6 +510,7 @@ void Environment::set_content_length(std::uint64_t length) {
   char digits[20];
   const auto end = std::to_chars(digits, digits + sizeof digits, length).ptr;
   content_length_text_.assign(digits, end);
+  if (result_size_ == result_.size()) result_.resize(result_size_ + 1);
   add("CONTENT_LENGTH", content_length_text_);
 }
 

@@ -49,7 +49,9 @@ class Environment {
   // Views in the result are into `sent`, into the options and into this object; they live until the next build.
   [[nodiscard]] Result<void, EnvironmentError> build(std::span<const Parameter> sent);
 
-  [[nodiscard]] std::span<const Parameter> parameters() const { return result_; }
+  [[nodiscard]] std::span<const Parameter> parameters() const {
+    return {result_.data(), result_size_};
+  }
 
   // Adds a name that is not there yet (CONTENT_LENGTH, once it is known). The value is copied.
   void set_content_length(std::uint64_t length);
@@ -122,7 +124,10 @@ class Environment {
   // As web servers do before they look who may see it: slashes merged, "." and ".." gone.
   std::string_view resolve_dots(std::string_view path);
 
-  void add(std::string_view name, std::string_view value) { result_.push_back({name, value}); }
+  // There is room: see build.
+  void add(std::string_view name, std::string_view value) {
+    result_[result_size_++] = {name, value};
+  }
 
   EnvironmentOptions options_;
   std::string mount_;  // "" or "/…" without a slash at its end
@@ -134,6 +139,7 @@ class Environment {
   std::vector<Slot> table_;
   std::uint32_t generation_ = 0;
   std::vector<Parameter> result_;
+  std::size_t result_size_ = 0;
   // Joined and decoded values. Its size is known before the first is written, so views into it stay good.
   std::vector<char> scratch_;
   std::size_t scratch_used_ = 0;

@@ -134,6 +134,13 @@ bool is_https(std::string_view value) {
   return value == "1" || equals_ignoring_case(value, "on");
 }
 
+// What the web server's configuration says, whoever asks: nothing to hide.
+bool is_of_the_server(std::string_view name) {
+  return name.starts_with("SERVER_") || name.starts_with("psgi.") || name == "DOCUMENT_ROOT" ||
+         name == "GATEWAY_INTERFACE" || name == "REQUEST_SCHEME" || name == "REDIRECT_STATUS" ||
+         name == "FCGI_ROLE" || name == "HTTPS";
+}
+
 // An empty view may have no address, and that would make undef.
 SV* new_string(pTHX_ std::string_view text) {
   return text.empty() ? newSVpvs("") : newSVpvn(text.data(), text.size());
@@ -238,7 +245,9 @@ EnvBuilder::KeyIndex EnvBuilder::add_key(pTHX_ std::string_view name) {
   }
   const auto index = static_cast<KeyIndex>(keys_.size());
   SV* shared = shared_key(aTHX_ name);
-  keys_.push_back({.sv = shared, .name = {SvPVX_const(shared), SvCUR(shared)}});
+  keys_.push_back({.sv = shared,
+                   .name = {SvPVX_const(shared), SvCUR(shared)},
+                   .is_servers = is_of_the_server(name)});
   table_[slot & (kTableSize - 1)] = index;
   return index;
 }
@@ -533,6 +542,24 @@ bool EnvBuilder::is_ours_alone(pTHX) const {
          more.xhv_name_count == 0 && more.xhv_mro_meta == nullptr;
 }
 
+// The ordinary case. The string keeps its length until it is written anew.
+inline bool EnvBuilder::wipe_plain_text(Key& key, SV* value) {
+  if (key.kind != Kind::Text || SvREFCNT(value) != 1 || SvFLAGS(value) != (SVt_PV | kStringFlags)) {
+    return false;
+  }
+  const std::size_t size = SvLEN(value);
+  if (!key.is_servers) {
+    std::memset(SvPVX(value), 0, std::min(size, std::max<std::size_t>(SvCUR(value), key.used)));
+  }
+  return size <= kMaximumValue;
+}
+
+// The same for what is never written to.
+inline bool EnvBuilder::is_same_constant(const Key& key, const SV* value) {
+  return key.kind == Kind::Constant && SvREFCNT(value) == 1 && SvFLAGS(value) == key.flags &&
+         value->sv_u.svu_pv == key.content;
+}
+
 EnvBuilder::Scrubbed EnvBuilder::scrub(pTHX) {
   if (!is_ours_alone(aTHX)) {
     return Scrubbed::Lost;
@@ -550,7 +577,8 @@ EnvBuilder::Scrubbed EnvBuilder::scrub(pTHX) {
         Key& key = keys_[order_[at]];
         if (key.entry == entry && is_key(entry, key.name)) {
           SV* value = HeVAL(entry);
-          if (value != key.value || !wipe_plain_text(key, value)) {
+          if (value != key.value ||
+              (!wipe_plain_text(key, value) && !is_same_constant(key, value))) {
             clean(aTHX_ key, entry);
           }
           ++at;
@@ -610,16 +638,6 @@ void EnvBuilder::clean(pTHX_ Key& key, HE* entry) {
   key.used = 0;
 }
 
-// The ordinary case. The string keeps its length until it is written anew.
-bool EnvBuilder::wipe_plain_text(Key& key, SV* value) {
-  if (key.kind != Kind::Text || SvREFCNT(value) != 1 || SvFLAGS(value) != (SVt_PV | kStringFlags)) {
-    return false;
-  }
-  const std::size_t size = SvLEN(value);
-  std::memset(SvPVX(value), 0, std::min(size, std::max<std::size_t>(SvCUR(value), key.used)));
-  return size <= kMaximumValue;
-}
-
 bool EnvBuilder::restore(pTHX_ Key& key, SV* value) {
   switch (key.kind) {
     case Kind::Text:
@@ -639,7 +657,7 @@ bool EnvBuilder::restore(pTHX_ Key& key, SV* value) {
       SvFLAGS(value) |= kStringFlags;
       return wipe_plain_text(key, value);
     case Kind::Constant:
-      return SvFLAGS(value) == key.flags && value->sv_u.svu_pv == key.content;
+      return is_same_constant(key, value);
     case Kind::Version:
       return SvFLAGS(value) == key.flags && value->sv_u.svu_pv == key.content &&
              is_first_version(SvRV(value));

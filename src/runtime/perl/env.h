@@ -79,6 +79,7 @@ class EnvBuilder {
     std::uint32_t used = 0;         // bytes of the client in it
     std::uint32_t round = 0;        // of the last request that had it
     Kind kind = Kind::Other;
+    bool is_servers = false;  // not of the client
   };
 
   // The first keys.
@@ -136,6 +137,7 @@ class EnvBuilder {
   // Makes the value of an entry one to be used again, or puts a fresh one there.
   void clean(PerlInterpreter* my_perl, Key& key, HE* entry);
   [[nodiscard]] static bool wipe_plain_text(Key& key, SV* value);
+  [[nodiscard]] static bool is_same_constant(const Key& key, const SV* value);
   [[nodiscard]] bool restore(PerlInterpreter* my_perl, Key& key, SV* value);
 
   std::vector<Key> keys_;
