@@ -1,13 +1,12 @@
 package BladePSGI::Test::Nginx;
 
-# nginx in front of a FastCGI socket. Its location block is examples/nginx/bladepsgi.location.conf, the very file that the
-# documentation hands out; only the socket is another.
+# nginx in front of a FastCGI socket, by the files under examples/nginx: the site of bladepsgi.conf with a location in it.
 #
 #   my $nginx = BladePSGI::Test::Nginx->start(socket => $server->socket, buffering => 'off', keep_conn => 'on');
 #   is $nginx->get('/')->{content}, 'hello';
 #
-# start(socket, buffering => on|off, request_buffering => on|off, keep_conn => on|off, http => 'text', server => 'text',
-#       prefix => PATH: examples/nginx/bladepsgi.prefix.conf instead, tls => 1)
+# start(socket, buffering => on|off, request_buffering => on|off, keep_conn => on|off, server => 'text for the server',
+#       prefix => PATH: bladepsgi.prefix.conf instead of bladepsgi.location.conf, tls => 1)
 
 use strict;
 use warnings;
@@ -20,43 +19,42 @@ sub program_name { return 'nginx' }
 
 sub configure {
     my ($self, %o) = @_;
+    my $folder = $self->{folder};
+    my $location = defined $o{prefix} ? 'bladepsgi.prefix.conf' : 'bladepsgi.location.conf';
     my $keep = ($o{keep_conn} || 'off') eq 'on';
-    my $location = $self->example(
-        defined $o{prefix} ? 'nginx/bladepsgi.prefix.conf' : 'nginx/bladepsgi.location.conf',
+    write_text("$folder/$location", $self->example("nginx/$location",
         'unix:/run/bladepsgi/app.sock' => $keep ? 'bladepsgi' : "unix:$o{socket}",
         defined $o{prefix} ? ('/app' => $o{prefix}) : (),
-    );
-    my $user = as_root() ? "user root;\n" : '';
-    my ($buffering, $request_buffering) = map { $_ || 'on' } @o{qw(buffering request_buffering)};
-    my $temp = join "\n    ", map { "${_}_temp_path $self->{folder}/$_;" } qw(client_body proxy fastcgi uwsgi scgi);
-    my $tls = $o{tls} ? <<"CONF" : '';
-listen 127.0.0.1:$self->{tls_port} ssl;
-        ssl_certificate $self->{folder}/certificate.pem;
-        ssl_certificate_key $self->{folder}/key.pem;
+    ));
+    my $listen = "listen 127.0.0.1:$self->{port};";
+    $listen .= <<"CONF" if $o{tls};
+
+    listen 127.0.0.1:$self->{tls_port} ssl;
+    ssl_certificate $folder/certificate.pem;
+    ssl_certificate_key $folder/key.pem;
 CONF
-    write_text("$self->{folder}/nginx.conf", <<"CONF");
+    write_text("$folder/bladepsgi.conf", $self->example('nginx/bladepsgi.conf',
+        '/run/bladepsgi/app.sock'                    => $o{socket},
+        'listen 80;'                                 => $listen,
+        'server_name example.org;'                   => 'server_name 127.0.0.1;' . ($o{server} // ''),
+        'client_max_body_size 100m'                  => 'client_max_body_size 0',
+        'include /etc/nginx/bladepsgi.location.conf' => "include $folder/$location",
+        map { ("fastcgi_$_->[0] $_->[1];" => "fastcgi_$_->[0] " . ($o{ $_->[0] } || $_->[1]) . ';') }
+            [ buffering => 'on' ], [ request_buffering => 'on' ], [ keep_conn => 'off' ],
+    ));
+    my $user = as_root() ? "user root;\n" : '';
+    my $temp = join "\n    ", map { "${_}_temp_path $folder/$_;" } qw(client_body proxy fastcgi uwsgi scgi);
+    write_text("$folder/nginx.conf", <<"CONF");
 ${user}daemon off;
 master_process off;
 worker_processes 1;
-pid $self->{folder}/nginx.pid;
-error_log $self->{folder}/error.log info;
+pid $folder/nginx.pid;
+error_log $folder/error.log info;
 events { worker_connections 256; }
 http {
     access_log off;
     $temp
-    client_max_body_size 0;
-    upstream bladepsgi { server unix:$o{socket}; keepalive 8; }
-    fastcgi_buffering $buffering;
-    fastcgi_request_buffering $request_buffering;
-    fastcgi_keep_conn @{[ $keep ? 'on' : 'off' ]};
-    @{[ $o{http} || '' ]}
-    server {
-        listen 127.0.0.1:$self->{port};
-        $tls
-        server_name 127.0.0.1;
-        @{[ $o{server} || '' ]}
-        $location
-    }
+    include $folder/bladepsgi.conf;
 }
 CONF
     return;
