@@ -270,6 +270,9 @@ sub url {
     return $urls[ $number || 0 ];
 }
 
+# "127.0.0.1:33961" of a listener for FastCGI in the ready line, as --fastcgi=127.0.0.1:0 makes one.
+sub tcp_address { return $_[0]->log =~ m{ready: .* (127\.0\.0\.1:\d+) \(FastCGI\)} ? $1 : undef }
+
 sub http_get {
     my ($self, $path) = @_;
     require HTTP::Tiny;

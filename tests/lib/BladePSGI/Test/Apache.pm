@@ -23,7 +23,7 @@ sub modules { return qw(proxy proxy_fcgi) }
 sub configure {
     my ($self, %o) = @_;
     my ($folder, $port) = @$self{qw(folder port)};
-    my $example = $self->example($self->folder_of_examples . "/$o{example}", $self->exchange(%o), %{ $o{exchange} || {} });
+    my $example = $self->example($self->folder_of_examples . "/$o{example}", $o{socket}, $self->exchange(%o), %{ $o{exchange} || {} });
     write_text("$folder/example.conf", $example);
     File::Path::make_path("$folder/documents");
 
@@ -72,7 +72,6 @@ CONF
 sub exchange {
     my ($self, %o) = @_;
     return (
-        '/run/bladepsgi/app.sock' => $o{socket},
         $o{reuse} ? ('enablereuse=off' => "enablereuse=$o{reuse}") : (),
         defined $o{prefix} && length $o{prefix} ? ('/app' => $o{prefix}) : (),
     );

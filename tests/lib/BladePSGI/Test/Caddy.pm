@@ -26,9 +26,8 @@ sub configure {
     my $folder = $self->{folder};
     my $example = sub {
         my ($address) = @_;
-        return $self->example("caddy/$o{example}",
-            '/run/bladepsgi/app.sock' => $o{socket},
-            'http://example.org {'    => "$address {\n\tbind 127.0.0.1",
+        return $self->example("caddy/$o{example}", $o{socket},
+            'http://example.org {' => "$address {\n\tbind 127.0.0.1",
             defined $o{prefix} && length $o{prefix} ? ('/app' => $o{prefix}) : (),
         );
     };

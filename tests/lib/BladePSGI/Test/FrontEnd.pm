@@ -9,7 +9,7 @@ package BladePSGI::Test::FrontEnd;
 #
 # and may have log_names (files in its folder), environment, is_port_taken (does the log say so?).
 #
-#   my $front = BladePSGI::Test::Sample->start(socket => $server->socket);
+#   my $front = BladePSGI::Test::Sample->start(socket => $server->socket);    # or $server->tcp_address
 #   is $front->get('/')->{content}, 'hello';
 #
 # It is a child in a process group of its own and is ended with it. When the test failed its log is shown.
@@ -33,7 +33,7 @@ my $owner = $$;
 # root), and like everywhere the socket is given to its group.
 sub server_options { return as_root() ? ('--socket-group=www-data') : () }
 
-# start(socket => PATH, tls => 1, …): further options are the subclass's.
+# start(socket => PATH or HOST:PORT, tls => 1, …): further options are the subclass's.
 sub start {
     my ($class, %o) = @_;
     my $self = bless { folder => File::Temp::tempdir($class->program_name . '-XXXXXX', TMPDIR => 1, CLEANUP => 0) }, $class;
@@ -68,11 +68,21 @@ sub program {
     return $program || die "$name is not installed";
 }
 
-# The text of a file under examples/, with placeholders exchanged. All of them must be there, or it would be another file
-# that is tested than the one handed out.
+# The text of a file under examples/, for that socket, with placeholders exchanged. All of them must be there, or it would be
+# another file that is tested than the one handed out. With a socket HOST:PORT the file's lines for TCP are in force: each
+# stands as "# TCP: …" below the one that it takes the place of. Without a socket there is none in it.
 sub example {
-    my ($self, $name, %exchange) = @_;
+    my ($self, $name, $socket, %exchange) = @_;
     my $text = read_text(BladePSGI::Test::project_root() . "/examples/$name") || die "no example $name";
+    if (defined $socket && $socket !~ m{/}) {
+        my ($port) = $socket =~ /\A127\.0\.0\.1:(\d+)\z/ or die "no address on this machine: $socket";
+        $text =~ s{^.*app\.sock.*\n(\s*)# TCP: }{$1}mg or die "examples/$name: there are no lines for TCP";
+        die "examples/$name: a line has none for TCP below it: $1" if $text =~ /^(?!\s*#)(.*app\.sock.*)/m;
+        $exchange{9000} = $port;
+    }
+    elsif (defined $socket) {
+        $exchange{'/run/bladepsgi/app.sock'} = $socket;
+    }
     for my $placeholder (keys %exchange) {
         $text =~ s/\Q$placeholder\E/$exchange{$placeholder}/g or die "examples/$name: there is no $placeholder";
     }

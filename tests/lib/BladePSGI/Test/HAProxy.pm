@@ -29,8 +29,7 @@ global
     maxconn 200
     log stderr format raw daemon notice
 CFG
-    write_text("$folder/example.cfg", $self->example("haproxy/$o{example}",
-        '/run/bladepsgi/app.sock' => $o{socket},
+    write_text("$folder/example.cfg", $self->example("haproxy/$o{example}", $o{socket},
         'bind :80'                => $bind,
         'maxconn 8'               => 'maxconn ' . ($o{workers} || 2),
         defined $o{prefix} && length $o{prefix} ? ('/app' => $o{prefix}) : (),

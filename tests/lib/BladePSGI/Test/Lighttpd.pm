@@ -21,8 +21,7 @@ sub log_names { return qw(error.log lighttpd.log) }
 sub configure {
     my ($self, %o) = @_;
     my ($folder, $port) = @$self{qw(folder port)};
-    write_text("$folder/example.conf", $self->example("lighttpd/$o{example}",
-        exists $o{socket} ? ('/run/bladepsgi/app.sock' => $o{socket}) : (),
+    write_text("$folder/example.conf", $self->example("lighttpd/$o{example}", $o{socket},
         defined $o{prefix} && length $o{prefix} ? ('/app' => $o{prefix}) : (),
         %{ $o{exchange} || {} },
     ));

@@ -22,8 +22,8 @@ sub configure {
     my $folder = $self->{folder};
     my $location = defined $o{prefix} ? 'bladepsgi.prefix.conf' : 'bladepsgi.location.conf';
     my $keep = ($o{keep_conn} || 'off') eq 'on';
-    write_text("$folder/$location", $self->example("nginx/$location",
-        'unix:/run/bladepsgi/app.sock' => $keep ? 'bladepsgi' : "unix:$o{socket}",
+    write_text("$folder/$location", $self->example("nginx/$location", $keep ? undef : $o{socket},
+        $keep ? ('unix:/run/bladepsgi/app.sock' => 'bladepsgi') : (),    # the site's upstream
         defined $o{prefix} ? ('/app' => $o{prefix}) : (),
     ));
     my $listen = "listen 127.0.0.1:$self->{port};";
@@ -33,8 +33,7 @@ sub configure {
     ssl_certificate $folder/certificate.pem;
     ssl_certificate_key $folder/key.pem;
 CONF
-    write_text("$folder/bladepsgi.conf", $self->example('nginx/bladepsgi.conf',
-        '/run/bladepsgi/app.sock'                    => $o{socket},
+    write_text("$folder/bladepsgi.conf", $self->example('nginx/bladepsgi.conf', $o{socket},
         'listen 80;'                                 => $listen,
         'server_name example.org;'                   => 'server_name 127.0.0.1;' . ($o{server} // ''),
         'client_max_body_size 100m'                  => 'client_max_body_size 0',

@@ -20,7 +20,7 @@ use Test::More;
 
 use BladePSGI::Test;
 
-our @EXPORT = qw(site_server site_folder fcgi_program check_site check_in_step environment_in);
+our @EXPORT = qw(site_server site_folder fcgi_program check_site check_environment check_in_step environment_in);
 
 my $json = JSON::PP->new->latin1;
 my $megabytes = 20;
@@ -90,7 +90,7 @@ sub check_environment {
     is $env->{QUERY_STRING}, 'x=%201&y', 'QUERY_STRING is raw';
     is $env->{REQUEST_URI}, "$prefix/a%2Fb//c%20d?x=%201&y", 'REQUEST_URI, too';
     is $env->{REQUEST_METHOD}, 'GET', 'REQUEST_METHOD';
-    is $env->{REMOTE_ADDR}, '127.0.0.1', 'REMOTE_ADDR';
+    is environment_in($front->http(local_address => '127.0.0.2')->get($front->url("$prefix/")))->{REMOTE_ADDR}, '127.0.0.2', 'REMOTE_ADDR is that of the client';
     is $env->{SERVER_NAME}, '127.0.0.1', 'SERVER_NAME';
     is $env->{SERVER_PORT}, $front->port, 'SERVER_PORT';
     is $env->{SERVER_PROTOCOL}, 'HTTP/1.1', 'SERVER_PROTOCOL';
