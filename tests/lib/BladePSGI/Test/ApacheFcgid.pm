@@ -27,7 +27,13 @@ sub configure {
     my $folder = $self->folder;
     mkdir "$folder/sockets";
     chmod 0777, "$folder/sockets";    # its processes are not root
-    return $self->SUPER::configure(%o, http => "FcgidIPCDir $folder/sockets\nFcgidProcessTableFile $folder/processes");
+    return $self->SUPER::configure(%o, http => <<"CONF");
+FcgidIPCDir $folder/sockets
+FcgidProcessTableFile $folder/processes
+# How often it looks for processes that are to end; as long it starts none in their place. The default is 3 seconds each.
+FcgidErrorScanInterval 1
+FcgidZombieScanInterval 1
+CONF
 }
 
 1;
