@@ -7,6 +7,9 @@ use JSON::PP ();
 my $json = JSON::PP->new->latin1->canonical;
 my @text = ('Content-Type' => 'text/plain');
 
+# A page that streams; "?accel" asks nginx not to buffer it.
+sub stream_headers { return (@text, $_[0]{QUERY_STRING} eq 'accel' ? ('X-Accel-Buffering' => 'no') : ()) }
+
 sub upload {
     my ($env) = @_;
     my $md5 = Digest::MD5->new;
@@ -44,13 +47,23 @@ sub {
     my ($env) = @_;
     my $path = $env->{PATH_INFO};
     return $page{$path}->($env) if $page{$path};
-    if (my ($gate) = $path =~ m{\A/(?:stream|half-gated)/(\w+)\z}) {
+    if (my ($gate) = $path =~ m{\A/half-gated/(\w+)\z}) {
         return sub {
-            my $writer = $_[0]->([200, [@text]]);
-            $writer->write($path =~ /half/ ? "half of it\n" : "first\n");
+            my $writer = $_[0]->([200, [stream_headers($env)]]);
+            $writer->write("half of it\n");
             gate($gate);
-            die "in the middle\n" if $path =~ /half/;
-            $writer->write("second\n");
+            die "in the middle\n";
+        };
+    }
+    # Parts of these lengths, each written when the gate of the one before is open.
+    if (my ($gate, $lengths) = $path =~ m{\A/stream/(\w+)/([\d,]+)\z}) {
+        return sub {
+            my $writer = $_[0]->([200, [stream_headers($env)]]);
+            my $n = 0;
+            for my $length (split /,/, $lengths) {
+                $writer->write($n++ % 10 x $length);
+                gate("$gate-$n");
+            }
             $writer->close;
         };
     }

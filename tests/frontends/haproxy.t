@@ -44,6 +44,15 @@ subtest 'without --mount' => sub {
     is $server->stop, 'exit 0', 'stops';
 };
 
+subtest 'many little parts' => sub {
+    my $server = site_server();
+    my $haproxy = BladePSGI::Test::HAProxy->start(socket => $server->socket, example => 'bladepsgi.cfg');
+    # Without http-no-delay each takes 0.2 s.
+    check_streaming($haproxy, $server, prefix => '', lengths => [ (3) x 100 ]);
+    $haproxy->stop;
+    is $server->stop, 'exit 0', 'stops';
+};
+
 for my $example (qw(bladepsgi.cfg bladepsgi-prefix.cfg bladepsgi-mpxs.cfg)) {
     my $prefix = $example =~ /-prefix/ ? '/app' : '';
     my $suite = plack_suite_server(prefix => $prefix, options => [ '--mount=' . ($prefix || '/') ]);

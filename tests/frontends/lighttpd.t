@@ -40,6 +40,10 @@ for my $case (
     $lighttpd->stop;
 }
 
+my $unlimited = BladePSGI::Test::Lighttpd->start(socket => $server->socket, example => 'bladepsgi.conf', exchange => { 'server.stream-response-body = 2' => 'server.stream-response-body = 1' });
+subtest 'server.stream-response-body = 1' => sub { check_streaming($unlimited, $server, prefix => '') };
+$unlimited->stop;
+
 is_deeply [ $server->worker_pids ], \@workers, 'no worker died';
 is $server->stop, 'exit 0', 'stops';
 

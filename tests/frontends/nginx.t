@@ -37,6 +37,11 @@ for my $prefix ('', '/app') {
     }
 }
 
+# Just as it is handed out.
+my $default = BladePSGI::Test::Nginx->start(socket => $server->socket, tls => 1);
+subtest 'buffering on' => sub { check_site($default, $server, prefix => '', chunked => 'known', accel => 1) };
+$default->stop;
+
 is_deeply [ $server->worker_pids ], \@workers, 'no worker died';
 is $server->stop, 'exit 0', 'stops';
 

@@ -4,7 +4,7 @@ package BladePSGI::Test::Caddy;
 #
 #   my $caddy = BladePSGI::Test::Caddy->start(socket => $server->socket, example => 'bladepsgi.Caddyfile');
 #
-# start(socket, example => FILE, prefix => PATH instead of /app, tls => 1)
+# start(socket, example => FILE, prefix => PATH instead of /app, tls => 1, exchange => { placeholder => text })
 
 use strict;
 use warnings;
@@ -29,6 +29,7 @@ sub configure {
         return $self->example("caddy/$o{example}", $o{socket},
             'http://example.org {' => "$address {\n\tbind 127.0.0.1",
             defined $o{prefix} && length $o{prefix} ? ('/app' => $o{prefix}) : (),
+            %{ $o{exchange} || {} },
         );
     };
     my $text = "{\n\tadmin off\n\tauto_https off\n}\n" . $example->("http://127.0.0.1:$self->{port}");

@@ -191,20 +191,44 @@ use Time::HiRes ();
 
 sub send { my ($self, $bytes) = @_; $self->{socket}->syswrite($bytes); return $self }
 
+# Reads what there is, or waits for it; false at the end and at the time limit.
+sub read_some {
+    my ($self, $deadline) = @_;
+    my $left = $deadline - Time::HiRes::time();
+    return 0 if $left <= 0 || $self->{eof};
+    my $in = '';
+    vec($in, fileno $self->{socket}, 1) = 1;
+    return 1 unless select $in, undef, undef, $left;
+    my $n = sysread $self->{socket}, $self->{in}, 65536, length $self->{in};
+    $self->{eof} = 1 if !$n;
+    return !!$n;
+}
+
+# So many seconds from now.
+sub deadline { my (undef, $seconds) = @_; return Time::HiRes::time() + ($seconds || 20) * $BladePSGI::Test::PATIENCE }
+
 # Reads until the pattern matches what came so far, or the end, or the time limit; returns all that came.
 sub read_until {
     my ($self, $pattern, $seconds) = @_;
-    my $deadline = Time::HiRes::time() + ($seconds || 20) * $BladePSGI::Test::PATIENCE;
-    while ($self->{in} !~ $pattern) {
-        my $left = $deadline - Time::HiRes::time();
-        last if $left <= 0;
-        my $in = '';
-        vec($in, fileno $self->{socket}, 1) = 1;
-        next unless select $in, undef, undef, $left;
-        my $n = sysread $self->{socket}, $self->{in}, 65536, length $self->{in};
-        if (!$n) { $self->{eof} = 1; last }
-    }
+    my $deadline = $self->deadline($seconds);
+    1 while $self->{in} !~ $pattern && $self->read_some($deadline);
     return $self->{in};
+}
+
+# What has come of a response's body, out of its chunks if it has such.
+sub body {
+    my ($self) = @_;
+    my ($head, $rest) = split /\r\n\r\n/, $self->{in}, 2;
+    return '' unless defined $rest;
+    return $rest unless $head =~ /^transfer-encoding:\s*chunked/im;
+    my ($body, $at) = ('', 0);
+    while (substr($rest, $at) =~ /\A([0-9a-f]+)[^\r\n]*\r\n/i) {
+        my $length = hex $1;
+        $body .= substr $rest, $at + length $&, $length;
+        $at += length($&) + $length + 2;
+        last if $at > length $rest;
+    }
+    return $body;
 }
 
 sub is_eof { return !!$_[0]{eof} }
