@@ -44,6 +44,14 @@ my $unlimited = BladePSGI::Test::Lighttpd->start(socket => $server->socket, exam
 subtest 'server.stream-response-body = 1' => sub { check_streaming($unlimited, $server, prefix => '') };
 $unlimited->stop;
 
+# As documented, with what would be right in front of it: when this fails the documentation can forget it.
+my $normalizing = BladePSGI::Test::Lighttpd->start(socket => $server->socket, example => 'bladepsgi.conf', exchange => {
+    'server.stream-request-body = 0' => 'server.http-parseopts = ( "url-normalize-required" => "enable" )',
+});
+is environment_in($normalizing->get('/?a=b'))->{QUERY_STRING}, 'a=b', 'url-normalize-required leaves a query alone';
+is environment_in($normalizing->get('/?a=b?c'))->{QUERY_STRING}, 'c', 'but not one with a second question mark';
+$normalizing->stop;
+
 is_deeply [ $server->worker_pids ], \@workers, 'no worker died';
 is $server->stop, 'exit 0', 'stops';
 

@@ -28,7 +28,7 @@ sub configure {
     File::Path::make_path("$folder/documents");
 
     my ($modules) = grep { -d } '/usr/lib/apache2/modules', '/usr/lib/httpd/modules', '/usr/lib64/httpd/modules';
-    my @names = (qw(mpm_event authz_core alias env), $self->modules, $o{tls} ? 'ssl' : (), @{ $o{modules} || [] });
+    my @names = (qw(mpm_event authz_core alias env), $self->modules, $o{tls} ? qw(ssl http2) : (), @{ $o{modules} || [] });
     my $load = join '', map { "LoadModule ${_}_module $modules/mod_$_.so\n" } @names;
     my $user = as_root() ? "User www-data\nGroup www-data\n" : '';
     my $host = join "\n    ", $o{server} || (), "Include $folder/example.conf";
@@ -37,6 +37,7 @@ Listen 127.0.0.1:$self->{tls_port}
 <VirtualHost 127.0.0.1:$self->{tls_port}>
     LogLevel ssl:error
     SSLEngine on
+    Protocols h2 http/1.1
     SSLCertificateFile $folder/certificate.pem
     SSLCertificateKeyFile $folder/key.pem
     $host
@@ -76,6 +77,8 @@ sub exchange {
         defined $o{prefix} && length $o{prefix} ? ('/app' => $o{prefix}) : (),
     );
 }
+
+sub check_command { return ($_[0]->command, '-t') }
 
 sub command {
     my ($self) = @_;

@@ -41,6 +41,8 @@ sub configure {
     return;
 }
 
+sub check_command { return ($_[0]->program, 'validate', '--config', "$_[0]{folder}/Caddyfile", '--adapter', 'caddyfile') }
+
 sub command {
     my ($self) = @_;
     return ($self->program, 'run', '--config', "$self->{folder}/Caddyfile", '--adapter', 'caddyfile');

@@ -6,6 +6,7 @@ package BladePSGI::Test::FrontEnd;
 #   sub program_name { 'sample' }               # looked for in PATH and where daemons are
 #   sub configure { my ($self, %o) = @_; … }    # writes its files to $self->folder, for $self->port
 #   sub command { my ($self) = @_; … }          # that keeps it in the foreground
+#   sub check_command { my ($self) = @_; … }    # that only looks at its configuration
 #
 # and may have log_names (files in its folder), environment, is_port_taken (does the log say so?).
 #
@@ -36,10 +37,7 @@ sub server_options { return as_root() ? ('--socket-group=www-data') : () }
 # start(socket => PATH or HOST:PORT, tls => 1, …): further options are the subclass's.
 sub start {
     my ($class, %o) = @_;
-    my $self = bless { folder => File::Temp::tempdir($class->program_name . '-XXXXXX', TMPDIR => 1, CLEANUP => 0) }, $class;
-    chmod 0755, $self->{folder};
-    push @started, $self;
-    $self->make_certificate if $o{tls};
+    my $self = $class->prepare(%o);
     for my $try (1 .. 5) {
         $self->{port} = free_port();
         $self->{tls_port} = free_port() if $o{tls};
@@ -55,6 +53,24 @@ sub start {
         last unless $taken;    # by another test, between
     }
     die "$class does not start: " . $self->error_log;
+}
+
+sub prepare {
+    my ($class, %o) = @_;
+    my $self = bless { folder => File::Temp::tempdir($class->program_name . '-XXXXXX', TMPDIR => 1, CLEANUP => 0) }, $class;
+    chmod 0755, $self->{folder};
+    push @started, $self;
+    $self->make_certificate if $o{tls};
+    return $self;
+}
+
+# What the web server itself says to a configuration that start would run; as run_to_end.
+sub check {
+    my ($class, %o) = @_;
+    my $self = $class->prepare(%o);
+    $self->{port} = free_port();
+    $self->configure(%o);
+    return run_to_end([ $self->check_command ], in => $self->{folder}, env => $self->environment);
 }
 
 sub is_port_taken { return $_[0]->error_log =~ /Address already in use/i }
@@ -76,7 +92,7 @@ sub example {
     my $text = read_text(BladePSGI::Test::project_root() . "/examples/$name") || die "no example $name";
     if (defined $socket && $socket !~ m{/}) {
         my ($port) = $socket =~ /\A127\.0\.0\.1:(\d+)\z/ or die "no address on this machine: $socket";
-        $text =~ s{^.*app\.sock.*\n(\s*)# TCP: }{$1}mg or die "examples/$name: there are no lines for TCP";
+        $text =~ s{^([ \t]*).*app\.sock.*\n[ \t]*# TCP: }{$1}mg or die "examples/$name: there are no lines for TCP";
         die "examples/$name: a line has none for TCP below it: $1" if $text =~ /^(?!\s*#)(.*app\.sock.*)/m;
         $exchange{9000} = $port;
     }

@@ -22,7 +22,7 @@ sub configure {
     my ($self, %o) = @_;
     my $folder = $self->{folder};
     my $bind = "bind 127.0.0.1:$self->{port}";
-    $bind .= "\n    bind 127.0.0.1:$self->{tls_port} ssl crt $folder/both.pem" if $o{tls};
+    $bind .= "\n    bind 127.0.0.1:$self->{tls_port} ssl crt $folder/both.pem alpn h2,http/1.1" if $o{tls};
     write_text("$folder/global.cfg", <<"CFG");
 global
     nbthread 2
@@ -37,6 +37,8 @@ CFG
     ));
     return;
 }
+
+sub check_command { return ($_[0]->command, '-c') }
 
 sub command {
     my ($self) = @_;

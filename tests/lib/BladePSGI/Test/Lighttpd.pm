@@ -47,6 +47,8 @@ CONF
     return;
 }
 
+sub check_command { return ($_[0]->program, '-tt', '-f', "$_[0]{folder}/lighttpd.conf") }
+
 sub command {
     my ($self) = @_;
     return ($self->program, '-D', '-f', "$self->{folder}/lighttpd.conf");

@@ -29,7 +29,7 @@ sub configure {
     my $listen = "listen 127.0.0.1:$self->{port};";
     $listen .= <<"CONF" if $o{tls};
 
-    listen 127.0.0.1:$self->{tls_port} ssl;
+    listen 127.0.0.1:$self->{tls_port} ssl http2;
     ssl_certificate $folder/certificate.pem;
     ssl_certificate_key $folder/key.pem;
 CONF
@@ -58,6 +58,8 @@ http {
 CONF
     return;
 }
+
+sub check_command { return ($_[0]->command, '-t') }
 
 sub command {
     my ($self) = @_;

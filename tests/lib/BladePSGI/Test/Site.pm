@@ -143,12 +143,15 @@ sub check_environment {
     }
 
     if ($front->tls_port) {
-        my $run = $front->curl('-k', '--http1.1', $front->tls_url("$prefix/s"));
-        $env = environment_in({ status => $run->{exit} . " $run->{err}", content => $run->{out} });
-        is $env->{'psgi.url_scheme'}, 'https', 'by TLS: the scheme';
-        like $env->{HTTPS}, qr/\A(?:on|1)\z/i, 'HTTPS';
-        is $env->{SERVER_PORT}, $front->tls_port, 'SERVER_PORT';
-        is $env->{PATH_INFO}, '/s', 'PATH_INFO';
+        for my $version ('1.1', '2') {
+            my $run = $front->curl('-k', "--http$version", '-w', "\n%{http_version}", $front->tls_url("$prefix/s%2Ft"));
+            my ($content, $spoken) = $run->{out} =~ /\A(.*)\n(.*)\z/s;
+            is $spoken, $version, "HTTP/$version by TLS" or diag($run->{err});
+            $env = environment_in({ status => $run->{exit}, content => $content });
+            is $env->{'psgi.url_scheme'}, 'https', 'the scheme';
+            like $env->{HTTPS}, qr/\A(?:on|1)\z/i, 'HTTPS';
+            is_deeply [ @$env{qw(HTTP_HOST SERVER_PORT PATH_INFO)} ], [ '127.0.0.1:' . $front->tls_port, $front->tls_port, '/s/t' ], 'HTTP_HOST, SERVER_PORT, PATH_INFO';
+        }
     }
     return;
 }
