@@ -34,6 +34,7 @@ sub count_in_memory {
     while (my $line = <$maps>) {
         my ($from, $to, $may, $name) = $line =~ /\A([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \S+\s*(.*)/ or next;
         next if $may !~ /\Arw/ || $name =~ /\[v/;
+        return if hex($to) - hex($from) > 1 << 30;    # of a sanitizer
         sysseek $memory, hex $from, 0 or next;
         my $all = '';
         my $left = hex($to) - hex($from);
