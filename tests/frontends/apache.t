@@ -11,10 +11,10 @@ use BladePSGI::Test::PlackSuite;
 use BladePSGI::Test::Site;
 use Test::More;
 
-my $server = site_server(options => [ BladePSGI::Test::Apache->server_options ]);
+# Two virtual hosts keep two connections each, at most: as many as there are workers.
+my $server = site_server(workers => 4, options => [ BladePSGI::Test::Apache->server_options ]);
 my @workers = $server->worker_pids;
 
-# As many kept connections as there are workers: see examples/apache/proxypass.conf.
 for my $reuse ('off', 'on max=2') {
     for my $example (qw(proxypass proxypass-prefix sethandler sethandler-prefix)) {
         my $apache = BladePSGI::Test::Apache->start(

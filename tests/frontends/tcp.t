@@ -53,7 +53,8 @@ my (%site, %suite);
 for my $case (@cases) {
     my ($kind, $extent, $prefix, %o) = @$case;
     my @options = ('--fastcgi=127.0.0.1:0', $kind eq 'HAProxy' ? '--mount=' . ($prefix || '/') : ());
-    my $server = $site{"@options"} ||= site_server(options => \@options);
+    # Apache's two virtual hosts keep two connections each.
+    my $server = $site{"@options"} ||= site_server(workers => 4, options => \@options);
     my $name = join ', ', $kind, map { ref $o{$_} ? values %{ $o{$_} } : "$_ $o{$_}" } sort keys %o;
     my $front = "BladePSGI::Test::$kind"->start(socket => $server->tcp_address, tls => 1, %o);
     my $check = $extent eq 'all' ? \&check_site : \&check_environment;
