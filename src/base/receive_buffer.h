@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "base/bytes.h"
+#include "base/wipe.h"
 
 namespace bladepsgi {
 
@@ -48,19 +49,20 @@ class ReceiveBuffer {
     begin_ = end_ = clean_ = 0;
   }
 
-  // Overwrites what has been consumed or dropped: nothing of a peer shall lie about while nobody works for it.
+  // Overwrites what has been consumed or dropped.
   void wipe() {
     if (!storage_) return;
     if (empty()) clear();
-    std::memset(storage_.get() + clean_, 0, begin_ - clean_);
+    bladepsgi::wipe(storage_.get() + clean_, begin_ - clean_);
     clean_ = begin_;
-    if (used_ > end_) std::memset(storage_.get() + end_, 0, used_ - end_);
+    if (used_ > end_) bladepsgi::wipe(storage_.get() + end_, used_ - end_);
     used_ = 0;
   }
 
   // Gives the storage back, if nothing is in it.
   void release() {
     if (empty()) {
+      wipe();
       storage_.reset();
       used_ = begin_ = end_ = clean_ = 0;
     }

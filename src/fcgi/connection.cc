@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "base/wipe.h"
 #include "fcgi/name_value.h"
 
 namespace bladepsgi::fcgi {
@@ -29,12 +30,8 @@ void give_back(std::vector<T>& storage, std::size_t keep) {
   if (storage.capacity() > keep) std::vector<T>().swap(storage);
 }
 
-// Nothing of a client shall lie about while nobody works for it.
-void wipe(std::vector<std::byte>& storage) {
-  std::fill(storage.begin(), storage.end(), std::byte{});
-}
-
 void append(std::vector<std::byte>& into, Bytes bytes) {
+  grow(into, bytes.size());
   into.insert(into.end(), bytes.begin(), bytes.end());
 }
 
@@ -272,6 +269,7 @@ std::optional<Event> Connection::record_of_request(const Header& header) {
       parameter_bytes_ += content_left_;
       if (parameter_bytes_ > limits_.parameter_bytes) {
         too_large_ = true;
+        wipe(parameter_stream_);
         give_back(parameter_stream_, 0);
       }
       if (parameter_bytes_ > kDropFactor * std::uint64_t{limits_.parameter_bytes}) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "base/wipe.h"
 #include "http/address.h"
 #include "http/syntax.h"
 
@@ -70,9 +71,8 @@ void HeadParser::clear() {
   version_minor_ = 1;
   request_ = {};
   refusal_ = {};
-  // Nothing of a client shall lie about while nobody works for it.
-  std::fill(text_.begin(), text_.end(), '\0');
-  std::fill(uri_.begin(), uri_.end(), '\0');
+  wipe(text_);
+  wipe(uri_);
   if (text_.capacity() > kKeptBytes) std::string().swap(text_);
   if (uri_.capacity() > kKeptBytes) std::string().swap(uri_);
   if (fields_.capacity() > kKeptFields) std::vector<Field>().swap(fields_);
@@ -166,10 +166,12 @@ std::size_t HeadParser::take_lines(std::string_view input) {
       refuse(400, "CR without LF");
       return at;
     }
+    grow(text_, at + 1);
     text_.append(input.substr(0, ++at));
     end_line();
     return at;
   }
+  grow(text_, input.size());
   text_.append(input);
   return at;
 }

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <utility>
 
+#include "base/wipe.h"
+
 namespace bladepsgi::worker {
 
 namespace {
@@ -30,8 +32,7 @@ StoredBody::StoredBody(std::size_t memory_size, std::string spool_directory)
     : memory_size_(memory_size), spool_directory_(std::move(spool_directory)) {}
 
 void StoredBody::clear() {
-  // Nothing of a client shall lie about while nobody works for it.
-  if (in_memory_ > 0) std::memset(memory_.get(), 0, in_memory_);
+  wipe(memory_.get(), in_memory_);
   in_memory_ = 0;
   in_file_ = 0;
   file_.reset();
