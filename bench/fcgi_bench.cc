@@ -10,9 +10,8 @@
 #include "fcgi/connection.h"
 #include "fcgi/testing.h"
 
+namespace bladepsgi {
 namespace {
-
-namespace fcgi = bladepsgi::fcgi;
 
 // 35 parameters, a cookie of 1 KB: what the figures of the whole server are taken with.
 fcgi::testing::Pairs nginx_parameters() {
@@ -60,7 +59,7 @@ std::string nginx_request(bool keep) {
 
 void receive(fcgi::Connection& connection, const std::string& bytes) {
   const auto space = connection.receive_space();
-  std::copy_n(bladepsgi::as_bytes(bytes).begin(), bytes.size(), space.begin());
+  std::copy_n(as_bytes(bytes).begin(), bytes.size(), space.begin());
   connection.received(bytes.size());
 }
 
@@ -68,7 +67,7 @@ void expect(bool condition) {
   if (!condition) std::abort();
 }
 
-void DecodeRequest(benchmark::State& state) {
+void decode_request(benchmark::State& state) {
   const std::string bytes = nginx_request(true);
   fcgi::Connection connection;
   for (auto _ : state) {
@@ -80,9 +79,9 @@ void DecodeRequest(benchmark::State& state) {
   }
 }
 
-BENCHMARK(DecodeRequest);
+BENCHMARK(decode_request);
 
-void BuildEnvironment(benchmark::State& state) {
+void build_environment(benchmark::State& state) {
   const std::string bytes = nginx_request(true);
   fcgi::Connection connection;
   receive(connection, bytes);
@@ -94,9 +93,9 @@ void BuildEnvironment(benchmark::State& state) {
   }
 }
 
-BENCHMARK(BuildEnvironment);
+BENCHMARK(build_environment);
 
-void DecodeRequestAndBuildEnvironment(benchmark::State& state) {
+void decode_request_and_build_environment(benchmark::State& state) {
   const std::string bytes = nginx_request(true);
   fcgi::Connection connection;
   cgi::Environment environment;
@@ -110,6 +109,7 @@ void DecodeRequestAndBuildEnvironment(benchmark::State& state) {
   }
 }
 
-BENCHMARK(DecodeRequestAndBuildEnvironment);
+BENCHMARK(decode_request_and_build_environment);
 
 }  // namespace
+}  // namespace bladepsgi

@@ -171,11 +171,11 @@ class Player {
 
   Connection& connection() { return connection_; }
 
-  const std::string& log() const { return log_; }
+  [[nodiscard]] const std::string& log() const { return log_; }
 
-  const std::string& output() const { return output_; }
+  [[nodiscard]] const std::string& output() const { return output_; }
 
-  bool is_over() const { return over_; }
+  [[nodiscard]] bool is_over() const { return over_; }
 
   void feed(std::string_view bytes) {
     while (!bytes.empty() && !over_) {
