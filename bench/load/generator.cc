@@ -137,7 +137,9 @@ class Generator {
       idle = open_crowd(options_.idle, kept.front(), true, report_.idle);
       half = open_crowd(options_.half, kept.front(), false, report_.half);
     }
+    if (options_.on_ready) options_.on_ready();
     measure();
+    if (options_.on_measured) options_.on_measured();
     if (!kept.empty()) {
       end_crowd(idle, kept.front(), 0, report_.idle);
       end_crowd(half, kept.front(), half_of(kept.front().request), report_.half);

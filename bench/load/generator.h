@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -56,6 +57,10 @@ struct Options {
   // a head. At the end both get an answer, unless the server has closed them.
   std::size_t idle = 0;
   std::size_t half = 0;
+
+  // Before the measured load, when those are there, and behind it, before they are answered. May be empty.
+  std::function<void()> on_ready;
+  std::function<void()> on_measured;
 };
 
 struct Report {

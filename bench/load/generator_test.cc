@@ -215,6 +215,28 @@ TEST(Generator, EndsWhenTheServerSaysNothing) {
   EXPECT_EQ(report.errors, 1U);
 }
 
+TEST(Generator, AnswersTheCrowdAfterTheLoad) {
+  Server server([](const std::string&, int) { return answer("hello"); });
+  Options options = server.options();
+  options.keep = true;
+  int served_before = 0;
+  options.on_ready = [&] {
+    served_before = server.connections();
+  };
+  const Report report = run(options);
+  EXPECT_EQ(report.errors, 0U);
+  EXPECT_EQ(served_before, 0);
+  // The server of this test serves one connection at a time, so there is one of them and nothing beside it.
+  options.idle = 1;
+  options.requests = 1;
+  options.connections = 1;
+  options.time_limit = std::chrono::milliseconds(300);
+  const Report crowded = run(options);
+  EXPECT_EQ(crowded.idle.opened, 1U);
+  EXPECT_EQ(crowded.idle.answered, 1U);
+  EXPECT_EQ(crowded.errors, 1U);
+}
+
 TEST(Request, IsTheSameWhereverSendingStops) {
   for (const Protocol protocol : {Protocol::FastCgi, Protocol::Http}) {
     for (const std::uint64_t size : {0, 100, 40'000, 70'000, 3'000'000}) {

@@ -42,6 +42,7 @@ Sends requests and verifies every byte of every answer. Prints a line of JSON; t
   --variants=N         how many different numbers take turns (16)
   --idle=N             so many idle kept connections beside them
   --half=N             so many connections that have sent half a head beside them
+  --steps              say "ready" when these are there and "measured" when the load is over, and wait for a line each time
 )";
 
 template <typename Number>
@@ -56,6 +57,14 @@ Number number(std::string_view text, Number least = 0) {
 
 std::chrono::milliseconds seconds(std::string_view text) {
   return std::chrono::milliseconds(static_cast<std::int64_t>(number<double>(text) * 1000));
+}
+
+// Whoever reads it answers with a line.
+void step(const char* line) {
+  static_cast<void>(std::fputs(line, stdout));
+  static_cast<void>(std::fflush(stdout));
+  for (int c = 0; c != '\n' && c != EOF;)
+    c = std::getchar();
 }
 
 using Taker = void (*)(Options&, std::string_view value);
@@ -133,6 +142,15 @@ constexpr OptionRule kRules[] = {
     {"idle", true,
      [](Options& o, std::string_view value) {
        o.idle = number<std::size_t>(value);
+     }},
+    {"steps", false,
+     [](Options& o, std::string_view) {
+       o.on_ready = [] {
+         step("ready\n");
+       };
+       o.on_measured = [] {
+         step("measured\n");
+       };
      }},
     {"half", true,
      [](Options& o, std::string_view value) {
