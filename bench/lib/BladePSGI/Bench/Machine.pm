@@ -49,7 +49,7 @@ sub describe {
 
 sub versions {
     my %versions = (perl => sprintf('%vd', $^V), compiler => _first_line(qw(c++ --version)));
-    for my $package (qw(uwsgi-core libplack-perl libfcgi-perl libfcgi-procmanager-perl starman libc6)) {
+    for my $package (qw(valgrind uwsgi-core libplack-perl libfcgi-perl libfcgi-procmanager-perl starman libc6)) {
         $versions{$package} = _first_line('dpkg-query', '-W', '-f=${Version}\n', $package) || 'none';
     }
     return \%versions;

@@ -81,7 +81,8 @@ sub names { return sort keys %SERVERS }
 sub title { my ($name) = @_; return $SERVERS{$name}{title} }
 
 # Starts it: { session, target => [options of the load generator] }.
-#   name, build => directory, folder => for its socket and log, app, workers, bare => [...], env => {...}
+#   name, build => directory, folder => for its socket and log, app, workers, bare => [...], env => {...},
+#   under => [a program that runs it, and its options]
 sub start {
     my (%o) = @_;
     my $server = $SERVERS{ $o{name} } or die "no server '$o{name}'\n";
@@ -93,7 +94,7 @@ sub start {
         @target = ("--tcp=$o{address}", '--http');
     }
     my $session = BladePSGI::Bench::Session->start(
-        command => $server->{command}->(\%o),
+        command => [@{ $o{under} || [] }, @{ $server->{command}->(\%o) }],
         log     => "$o{folder}/$serial-$o{name}.log",
         env     => $o{env},
     );

@@ -130,4 +130,10 @@ my @WORKLOADS = (
 
 sub all { return @WORKLOADS }
 
+sub named {
+    my ($name) = @_;
+    my ($found) = grep { $_->{name} eq $name } @WORKLOADS;
+    return $found;
+}
+
 1;
