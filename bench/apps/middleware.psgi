@@ -1,6 +1,7 @@
-# What stands around an application in practice: a dozen keys that middleware leaves in env, a session among them.
+# What stands around an application in practice: a dozen keys that middleware leaves in env, hashes and a session among them.
 #
-# With BLADEPSGI_BENCH_HOLD=1 the application holds on to the env of its last requests, so that no server can use these again.
+# Little is done with them, for the question is what such an env costs the server. With BLADEPSGI_BENCH_HOLD=1 the application holds
+# on to the env of its last requests, so that no server can use these again.
 use strict;
 use warnings;
 
@@ -13,11 +14,9 @@ my (@held, $turn);
 my $app = sub {
     my ($env) = @_;
     my $request = Plack::Request->new($env);
-    my $number  = $request->parameters->{n};
-    my $theme   = $request->cookies->{theme};
-    $env->{'psgix.session'}{last} = $number;
+    $request->session->{last} = $request->path;
     $held[$turn++ & 7] = $env if $holds;
-    my $text = join ' ', $request->method, $request->path, $number, $theme, $env->{'psgix.session'}{visits};
+    my $text = join ' ', $request->method, $request->path, $env->{'bench.number'}, $request->session->{visits};
     return [200, ['Content-Type' => 'text/plain', 'Content-Length' => length $text], [$text]];
 };
 
@@ -25,21 +24,27 @@ my $session = sub {
     my ($inner) = @_;
     return sub {
         my ($env) = @_;
+        my ($id) = $env->{HTTP_COOKIE} =~ /\bsession=([0-9a-f]+)/;
         $env->{'psgix.session'}         = { visits => 1 };
-        $env->{'psgix.session.options'} = { id => '5f2c0a7be41d4b0c9d5e6f7a8b9c0d1e', expires => 3600 };
+        $env->{'psgix.session.options'} = { id => $id, expires => 3600 };
         return $inner->($env);
     };
 };
 
-my $application_keys = sub {
+my $others = sub {
     my ($inner) = @_;
     return sub {
         my ($env) = @_;
-        $env->{'bench.request_id'}    = 'r' . ($env->{QUERY_STRING} || '');
+        $env->{'bench.number'}        = substr $env->{QUERY_STRING}, 2;
+        $env->{'bench.request_id'}    = "r$env->{REMOTE_PORT}-$env->{QUERY_STRING}";
         $env->{'bench.started'}       = 1_234_567;
+        $env->{'bench.elapsed'}       = 0.25;
         $env->{'bench.user'}          = { name => 'somebody', groups => ['one', 'two'] };
         $env->{'bench.stash'}         = {};
+        $env->{'bench.language'}      = 'en';
+        $env->{'bench.is_admin'}      = 0;
         $env->{'plack.original_path'} = $env->{PATH_INFO};
+        $env->{'plack.finished'}      = undef;
         return $inner->($env);
     };
 };
@@ -47,6 +52,6 @@ my $application_keys = sub {
 builder {
     enable 'ReverseProxy';
     enable $session;
-    enable $application_keys;
+    enable $others;
     $app;
 };

@@ -94,7 +94,7 @@ my @WORKLOADS = (
         name    => 'middleware',
         title   => 'a dozen keys added to env',
         app     => 'middleware',
-        load    => ['--uri=/mw/path?n=%n', '--expect=GET /mw/path %n dark 1'],
+        load    => ['--uri=/mw/path?n=%n', '--expect=GET /mw/path %n 1'],
         entries => [
             'bladepsgi',
             { server => 'bladepsgi', label => 'BladePSGI, env held', env => { BLADEPSGI_BENCH_HOLD => 1 } },
