@@ -65,7 +65,7 @@ Health look_at_health(const shm::Scoreboard& scoreboard, std::uint32_t workers) 
   Health health{.ready = 0, .wanted = workers};
   for (shm::SlotIndex slot = 0; slot < scoreboard.used_slots(); ++slot) {
     const auto snapshot = scoreboard.snapshot(slot);
-    if (!snapshot || snapshot->role != shm::Role::Worker) continue;
+    if (!snapshot || snapshot->role != shm::Role::Worker || snapshot->is_told_to_leave) continue;
     if (snapshot->state == shm::State::Idle || snapshot->state == shm::State::Busy ||
         snapshot->state == shm::State::Cleanup) {
       ++health.ready;

@@ -156,6 +156,7 @@ SlotSnapshot Scoreboard::read(SlotIndex index) const {
   if (number != 0 && number <= layout_.numbers) snapshot.number = number - 1;
   const std::uint8_t status = slot.status.load(kRelaxed);
   if (status != 0) snapshot.status = static_cast<char>(status);
+  snapshot.is_told_to_leave = slot.told_to_leave.load(kRelaxed) != 0;
   snapshot.requests = slot.requests.load(kRelaxed) - slot.requests_before.load(kRelaxed);
   snapshot.bytes_in = slot.bytes_in.load(kRelaxed) - slot.bytes_in_before.load(kRelaxed);
   snapshot.bytes_out = slot.bytes_out.load(kRelaxed) - slot.bytes_out_before.load(kRelaxed);

@@ -70,6 +70,7 @@ struct SlotSnapshot {
   std::uint32_t generation = 0;
   std::optional<std::uint32_t> number;  // workers only
   char status = kNoStatus;              // what the application last set during this request
+  bool is_told_to_leave = false;
   // Since this process began.
   std::uint64_t requests = 0;
   std::uint64_t bytes_in = 0;

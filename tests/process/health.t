@@ -13,7 +13,7 @@ use Test::More;
 my $server = BladePSGI::Test->prepare(workers => 1, app => BladePSGI::Test->gate_code . <<'PERL');
 sub { if ($_[0]{PATH_INFO} eq '/busy') { mark('busy'); gate('go') } [200, [], [$$]] }
 PERL
-my $path = $server->folder . '/health.sock';
+our $path = $server->folder . '/health.sock';
 push @{ $server->{options} }, "--health=$path";
 $server->launch->wait_ready or die 'not ready';
 
@@ -34,6 +34,24 @@ ok $server->wait_mark('busy'), 'it is busy';
 like health(), qr{\AHTTP/1\.1 200 }, 'still healthy, and answered at once';
 $server->open_gate('go');
 $c->read_response;
+
+{
+    my $stopping = BladePSGI::Test->prepare(workers => 1, app => BladePSGI::Test->gate_code . <<'PERL');
+sub { mark('busy'); gate('go'); [200, [], ['served to the end']] }
+PERL
+    local $path = $stopping->folder . '/health.sock';
+    push @{ $stopping->{options} }, "--health=$path";
+    $stopping->launch->wait_ready or die 'not ready';
+    my $last = $stopping->connect;
+    $last->send(request_bytes);
+    $stopping->wait_mark('busy');
+    kill TERM => $stopping->pid;
+    my $is_ill = wait_for { health() =~ m{\AHTTP/1\.1 503 .*\r\n\r\n0 of 1 workers ready\n\z}s } 5;
+    ok $is_ill, 'a server that is told to stop is healthy no longer';
+    $stopping->open_gate('go');
+    is $last->read_response->{body}, 'served to the end', 'what it has begun it still serves';
+    is $stopping->wait_exit, 'exit 0', 'and then it has gone';
+}
 
 write_text($server->folder . '/app.psgi', 'die "broken now\n";');
 my ($worker) = $server->worker_pids;
