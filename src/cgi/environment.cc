@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "base/wipe.h"
 
 namespace bladepsgi::cgi {
 
@@ -504,6 +505,12 @@ Result<void, EnvironmentError> Environment::build(std::span<const Parameter> sen
     if (!content_length_) return fail(EnvironmentError::BadContentLength);
   }
   return {};
+}
+
+void Environment::forget() {
+  wipe(scratch_.data(), scratch_used_);
+  scratch_used_ = 0;
+  result_size_ = 0;
 }
 
 void Environment::set_content_length(std::uint64_t length) {

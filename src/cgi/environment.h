@@ -69,6 +69,9 @@ class Environment {
 
   [[nodiscard]] std::optional<std::uint64_t> content_length() const { return content_length_; }
 
+  // Overwrites what was made of the values; parameters() is empty then.
+  void forget();
+
  private:
   // The parameters that need a decision of ours; everything else goes through as sent.
   enum class Known : std::uint8_t {

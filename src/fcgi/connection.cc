@@ -131,6 +131,7 @@ std::optional<Event> Connection::start_record(const Header& header) {
   if (is_rest_expected() && header.request_id == request_.id && header.content_length == 0) {
     if (header.type == static_cast<std::uint8_t>(RecordType::Stdin)) stdin_open_ = false;
     if (header.type == static_cast<std::uint8_t>(RecordType::Data)) data_open_ = false;
+    input_.wipe();  // of what came after the request had ended
   }
   return ignore_record(header);
 }

@@ -160,6 +160,7 @@ std::optional<Event> Connection::drain() {
     if (!count_drained(size)) return Event::Dropped;
     return std::nullopt;
   }
+  input_.wipe();
   head_.clear();
   phase_ = Phase::Idle;
   return std::nullopt;

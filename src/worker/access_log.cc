@@ -77,6 +77,10 @@ Result<AccessLog> AccessLog::compile(std::string_view format) {
   }
   if (format == "common") format = kCommon;
   if (format == "combined" || format.empty()) format = kCombined;
+  if (format.find('%') == std::string_view::npos) {
+    return fail(Remedy::Refuse, "'" + printable(format, 40) +
+                                    "' is not combined, common or json, and has no %-conversion");
+  }
 
   while (!format.empty()) {
     const std::size_t percent = std::min(format.find('%'), format.size());

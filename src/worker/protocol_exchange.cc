@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "base/wipe.h"
 #include "os/clock.h"
 #include "os/system_error.h"
 
@@ -214,6 +215,8 @@ void ProtocolExchange::forget_request() {
   body_sent_ = room_used_ = 0;
   wrong_length_.reset();
   started_ = committed_ = aborted_ = lost_ = closes_ = discarding_ = is_input_foreign_ = false;
+  is_overruled_ = false;
+  ended_body_error_ = 0;
   ended_ = true;
   send_error_ = 0;
   head_.clear();
@@ -336,6 +339,7 @@ int ProtocolExchange::store_body() {
     if (engine_.body().empty() && next_event() == Event::BodyEnd) continue;
     if (options_.input == InputMode::Auto) return 0;
     if (!copy_buffer_) copy_buffer_ = std::make_unique_for_overwrite<std::byte[]>(kCopyBufferSize);
+    is_copy_of_body_ = true;
     const runtime::BodyRead got = read_connection({copy_buffer_.get(), kCopyBufferSize});
     if (got.error == EINTR) continue;
     body_error_ = got.error;
@@ -419,7 +423,8 @@ runtime::BodyRead ProtocolExchange::read_body(WritableBytes into) noexcept {
   if (is_stored_) return {};
   if (body_error_ != 0) return {0, body_error_};
   const runtime::BodyRead got = read_connection(into);
-  if (got.error != EINTR) body_error_ = got.error;
+  if (got.error != EINTR) body_error_ = ended_body_error_ = got.error;
+  if (ended_body_error_ != 0) note_title();
   return got;
 }
 
@@ -521,6 +526,14 @@ std::size_t ProtocolExchange::queued_bytes() const {
 void ProtocolExchange::start_response(int status,
                                       std::span<const runtime::Header> headers) noexcept {
   if (started_ || ended_) return;
+  // Of a body that was too long the application has seen a part, and few look for that.
+  if (body_error_ == EFBIG && status < 400) {
+    closes_ = true;
+    body_error_ = 0;  // what follows is ours
+    answer_page(canned_response(413));
+    is_overruled_ = true;
+    return;
+  }
   started_ = true;
   status_ = status;
   wants_body_ = !is_head_request_ && status_allows_body(status);
@@ -529,7 +542,7 @@ void ProtocolExchange::start_response(int status,
 
 void ProtocolExchange::discard_response() noexcept {
   if (committed_) return;
-  started_ = false;
+  started_ = is_overruled_ = false;
   status_ = 0;
   wants_body_ = true;
   announced_length_.reset();
@@ -540,7 +553,7 @@ void ProtocolExchange::discard_response() noexcept {
 
 bool ProtocolExchange::write(Bytes bytes) noexcept {
   if (!is_usable() || !started_) return false;
-  if (!wants_body_ || bytes.empty()) return true;
+  if (!wants_body_ || is_overruled_ || bytes.empty()) return true;
   body_sent_ += bytes.size();
   bytes = bytes.first(std::min<std::uint64_t>(bytes.size(), room_for_body()));
   room_used_ += bytes.size();
@@ -565,7 +578,7 @@ std::int64_t ProtocolExchange::send_file(int fd, off_t offset, std::uint64_t len
   if (!started_ || !is_usable()) return peer_has_gone();
   look_at_socket();
   if (!is_usable()) return peer_has_gone();
-  if (!wants_body_) return static_cast<std::int64_t>(length);
+  if (!wants_body_ || is_overruled_) return static_cast<std::int64_t>(length);
 
   struct stat status {};
 
@@ -665,15 +678,19 @@ bool ProtocolExchange::copy_file(int fd, off_t offset, std::size_t length) {
 }
 
 void ProtocolExchange::answer(const CannedResponse& response) {
+  discard_response();
+  answer_page(response);
+  finish();
+}
+
+void ProtocolExchange::answer_page(const CannedResponse& response) {
   std::string length;
   append_number(length, response.body.size());
   const std::array<runtime::Header, 2> headers = {
       runtime::Header{"Content-Type", response.content_type},
       runtime::Header{"Content-Length", length}};
-  discard_response();
   start_response(response.status, headers);
   static_cast<void>(write(as_bytes(response.body)));
-  finish();
 }
 
 void ProtocolExchange::finish() noexcept {
@@ -723,6 +740,9 @@ void ProtocolExchange::end_request() {
 void ProtocolExchange::forget_client() {
   stored_.clear();
   is_stored_ = false;
+  environment_.forget();
+  if (copy_buffer_ && is_copy_of_body_) wipe(copy_buffer_.get(), kCopyBufferSize);
+  is_copy_of_body_ = false;
   if (!io_.is_open()) engine_.reset();  // else it has forgotten the request only
 }
 
@@ -734,7 +754,9 @@ void ProtocolExchange::end_connection(bool is_input_finished) {
     return;
   }
   engine_.discard_input();
-  io_.close_after_reading(options_.drain_bytes, options_.close_timeout, engine_.receive_space());
+  const WritableBytes scratch = engine_.receive_space();
+  io_.close_after_reading(options_.drain_bytes, options_.close_timeout, scratch);
+  wipe(scratch.data(), scratch.size());
 }
 
 void ProtocolExchange::abort() noexcept {
@@ -770,7 +792,8 @@ os::Fd ProtocolExchange::lend_connection() {
 void ProtocolExchange::leave_raw_connection() noexcept {
   if (ended_) return;
   ended_ = true;
-  io_.close();  // and not shut down: it goes on with whoever has the other descriptor
+  status_ = 101;  // whatever was said: it was not we who said it
+  io_.close();    // and not shut down: it goes on with whoever has the other descriptor
   forget_client();
 }
 

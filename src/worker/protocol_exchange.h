@@ -99,7 +99,7 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   // The next request of this connection, if there is one, is its last: the connection is not kept after it.
   void keep_no_longer() { is_last_request_ = true; }
 
-  // Requests that come now have not waited for long, so nobody has given up waiting: no need to look whether the client still is there.
+  // The next request has not waited for long, so its client has not given up waiting: no need to look whether it still is there.
   void expect_presence(bool is_expected) { is_presence_expected_ = is_expected; }
 
   enum class Patience : std::uint8_t {
@@ -138,6 +138,12 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
     return lost_;
   }  // the response could not be sent completely
 
+  // The application has read the body of this request, or tried to, and it broke off: errno of read_body, else 0.
+  [[nodiscard]] int body_error() const { return ended_body_error_; }
+
+  // So many bytes of it had come.
+  [[nodiscard]] std::uint64_t body_received() const { return body_taken_; }
+
   // A complete response whose body has another length than its Content-Length says.
   struct WrongLength {
     std::uint64_t announced;
@@ -167,7 +173,7 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   bool seek_body(std::uint64_t offset) noexcept override;
   void start_response(int status, std::span<const runtime::Header> headers) noexcept override;
 
-  [[nodiscard]] bool wants_body() const noexcept override { return wants_body_; }
+  [[nodiscard]] bool wants_body() const noexcept override { return wants_body_ && !is_overruled_; }
 
   bool write(Bytes bytes) noexcept override;
   std::int64_t send_file(int fd, off_t offset, std::uint64_t length) noexcept override;
@@ -311,6 +317,7 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   void discard_body();
   [[nodiscard]] std::uint64_t room_for_body() const;
   bool copy_file(int fd, off_t offset, std::size_t length);
+  void answer_page(const CannedResponse& response);
   void end_request();
   void end_connection(bool is_input_finished);
   void forget_client();
@@ -335,6 +342,7 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   std::uint64_t body_position_ = 0;  // of what is stored; the rest comes off the connection
   std::uint64_t body_taken_ = 0;     // bytes that came off the connection
   int body_error_ = 0;
+  int ended_body_error_ = 0;  // the same, for who asks when the request has ended
 
   // response
   int status_ = 0;
@@ -344,8 +352,9 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   std::optional<std::uint64_t> announced_length_;
   std::optional<WrongLength> wrong_length_;
   bool started_ = false;
-  bool ended_ = true;     // finish or abort has been called, or no request has come yet
-  bool aborted_ = false;  // Event::Aborted was seen
+  bool is_overruled_ = false;  // by a page of ours: what the application produces is not sent
+  bool ended_ = true;          // finish or abort has been called, or no request has come yet
+  bool aborted_ = false;       // Event::Aborted was seen
   bool is_last_request_ = false;
   bool is_presence_expected_ = false;
   bool closes_ = false;            // after this response, whatever the peer asked for
@@ -354,6 +363,7 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   int send_error_ = 0;
   std::vector<std::byte> pending_;  // of the engine, on its way out
   std::unique_ptr<std::byte[]> copy_buffer_;
+  bool is_copy_of_body_ = false;
 };
 
 }  // namespace bladepsgi::worker

@@ -45,8 +45,8 @@ constexpr milliseconds kShortagePause{
 // While a kept connection is served, others are looked for so often.
 constexpr std::chrono::microseconds kLookInterval{500};
 
-// When requests take no longer than this, no queue of connections is so long that its last client has given up waiting.
-constexpr std::chrono::microseconds kShortRequest{400};
+// Who asks again so soon after an answer on the same connection is still there.
+constexpr milliseconds kStillThere{10};
 
 constexpr int kMostWhileGivingUp = 8;  // requests that have come on a connection nobody keeps
 
@@ -191,7 +191,8 @@ class Worker {
 
   [[nodiscard]] bool should_accept() {
     return exchange_->is_attached() ? is_somebody_waiting()
-                                    : is_listener_ready_ || guess_.is_worth_trying();
+                                    : is_listener_ready_ || inheritance_.listeners.size() > 1 ||
+                                          guess_.is_worth_trying();
   }
 
   [[nodiscard]] bool is_leaving() const { return is_leave_requested() || slot_.is_told_to_leave(); }
@@ -210,14 +211,14 @@ class Worker {
     is_listener_ready_ = false;
     for (std::size_t i = 0; i < inheritance_.listeners.size(); ++i) {
       // Each is first in turn, so that none is served only when another one is idle.
-      const Listening& listener =
-          inheritance_.listeners[(first_listener_ + i) % inheritance_.listeners.size()];
+      const std::size_t index = (first_listener_ + i) % inheritance_.listeners.size();
+      const Listening& listener = inheritance_.listeners[index];
       sockaddr_storage peer{};
       socklen_t size = sizeof peer;
       os::Fd socket(::accept4(listener.fd, reinterpret_cast<sockaddr*>(&peer), &size,
                               SOCK_NONBLOCK | SOCK_CLOEXEC));
       if (socket.is_open()) {
-        ++first_listener_;
+        first_listener_ = index + 1;
         if (is_guess) guess_.was_right();
         give_up_kept();  // before serving: it would wait behind a busy worker while others are free
         if (listener.transport == os::Transport::Tcp) set_no_delay(socket.get());
@@ -260,7 +261,8 @@ class Worker {
 
   // One request of the connection that is attached.
   Progress serve(Patience patience) {
-    exchange_->expect_presence(longest_lately_ < kShortRequest);
+    exchange_->expect_presence(patience == Patience::Try && exchange_ == fcgi_.get() &&
+                               os::monotonic_now() - kept_since_ < kStillThere);
     Progress progress = exchange_->take_request(patience);
     if (progress == Progress::Idle && patience == Patience::Wait) {
       // Told to leave while nothing had come on a new connection: who has just connected is about to write.
@@ -276,7 +278,7 @@ class Worker {
       slot_.begin_request(exchange_->method(), exchange_->uri(), exchange_->request_id(), started);
       progress = exchange_->prepare();
       if (progress == Progress::Ready) {
-        call_application(started);
+        call_application();
       } else {
         slot_.become_idle();
       }
@@ -323,16 +325,16 @@ class Worker {
     }
   }
 
-  void call_application(os::Monotonic begun) {
+  void call_application() {
     const runtime::Served served = app_.serve(*exchange_);
     const os::Monotonic ended = os::monotonic_now();
     slot_.end_request(ended, exchange_->bytes_received(), exchange_->bytes_sent());
-    longest_lately_ =
-        std::max<os::Monotonic::duration>(ended - begun, longest_lately_ - longest_lately_ / 8);
     kept_since_ = ended;
     if (served.failed) slot_.count(shm::Event::ApplicationFailed);
     if (exchange_->was_peer_lost() || exchange_->was_aborted()) slot_.count(shm::Event::ClientGone);
-    if (const auto wrong = exchange_->wrong_length(); wrong && !served.failed) {
+    if (const int error = exchange_->body_error(); error != 0 && !exchange_->was_aborted()) {
+      note_broken_body(error);
+    } else if (const auto wrong = exchange_->wrong_length(); wrong && !served.failed) {
       channel_.text(Severity::Warning,
                     fmt::format("{}the response has {} bytes, but its Content-Length says {}",
                                 request_title(), wrong->sent, wrong->announced));
@@ -347,6 +349,25 @@ class Worker {
       wants_no_more_ = true;
       request_leave();
     }
+  }
+
+  // A body that broke off while the application read it.
+  void note_broken_body(int error) {
+    std::string_view reason = "it broke off";
+    shm::Event event = shm::Event::ClientGone;
+    if (error == EFBIG) {
+      reason = "it is longer than --max-body";
+      event = shm::Event::Refused;
+    } else if (error == ETIMEDOUT) {
+      reason = "it took too long";
+      event = shm::Event::TimedOut;
+    }
+    slot_.count(event);
+    peer_log_.say(
+        Severity::Warning,
+        fmt::format("{}the application could not read all of the body: {} after {} bytes (answered "
+                    "with status {})",
+                    request_title(), reason, exchange_->body_received(), exchange_->status()));
   }
 
   void note_trouble() {
@@ -429,7 +450,12 @@ class Worker {
     last_look_ = os::monotonic_now();
     for (int i = 0; i < count; ++i) {
       const int ready = events[static_cast<std::size_t>(i)].data.fd;
-      if (ready != kept && ready != inheritance_.wake_read) is_listener_ready_ = true;
+      for (std::size_t index = 0; index < inheritance_.listeners.size(); ++index) {
+        if (inheritance_.listeners[index].fd != ready || is_listener_ready_) continue;
+        is_listener_ready_ = true;
+        // Nobody else was woken for it: who takes from another one first leaves this one to nobody.
+        first_listener_ = index;
+      }
     }
   }
 
@@ -465,8 +491,6 @@ class Worker {
   Guess guess_;
   bool is_listener_ready_ = false;
   os::Monotonic last_look_{};
-  // Of the requests served lately, more or less; at first nothing is known.
-  os::Monotonic::duration longest_lately_ = std::chrono::seconds(1);
   bool pause_ = false;
   bool wants_no_more_ = false;  // the application asked for the end of this process
 };

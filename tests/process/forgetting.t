@@ -12,10 +12,11 @@ use BladePSGI::Test::FastCGI;
 use BladePSGI::Test::HTTP;
 use Test::More;
 
-my $server = http_server(workers => 1, app => <<'PERL');
+my $server = http_server(workers => 1, options => ['--max-body=200000'], app => <<'PERL');
 sub {
     my ($env) = @_;
     my $seen = join ',', map { length($env->{$_} // '') } qw(HTTP_AUTHORIZATION HTTP_COOKIE QUERY_STRING);
+    return [200, [], ['not read']] if $env->{PATH_INFO} eq '/unread';
     $env->{'psgi.input'}->read(my $body, 100_000) if $env->{CONTENT_LENGTH};
     my $length = length($body // '');
     # What the application has copied is its own affair; Perl keeps the buffer of a lexical.
@@ -82,6 +83,26 @@ SKIP: {
             is_deeply [ grep { $left->{ $secret{$_} } } sort keys %secret ], [], 'and nothing of it is left';
             $connection->close;
         }
+    }
+
+    # The ways by which more than the receive buffer sees it.
+    for my $case (
+        [ 'a header in two lines'     => '/',       [ Cookie => 'COOKIE', Cookie => 'b=1' ] ],
+        [ 'a form that is streamed'   => '/',       [], 80_000 ],
+        [ 'a form that nobody reads'  => '/unread', [], 100_000 ],
+        [ 'a form that is too long'   => '/',       [], 300_000 ],
+    ) {
+        my ($name, $uri, $headers, $size) = @$case;
+        my %secret = map { $_ => secret($_) } qw(authorization cookie form);
+        my $connection = http($server);
+        my $body = defined $size ? "password=$secret{form}&" . 'x' x ($size - 200) . "&again=$secret{form}" : undef;
+        my $r = $connection->request(uri => $uri, body => $body,
+            headers => [ Authorization => "Basic $secret{authorization}", map { s/COOKIE/$secret{cookie}/r } @$headers ]);
+        is $r->{status}, $size && $size > 200_000 ? 413 : 200, "$name: answered";
+        my $left;
+        wait_for { $left = count_in_memory($pid, values %secret); !grep { $_ } values %$left } 5;
+        is_deeply [ grep { $left->{ $secret{$_} } } sort keys %secret ], [], 'and forgotten';
+        $connection->close;
     }
 }
 is_deeply [ $server->worker_pids ], [$pid], 'by the same worker';

@@ -80,6 +80,10 @@ void give_up(Request& request) {
     return;
   }
   runtime::Exchange& exchange = request.exchange;
+  if (request.has_raw_connection && request.phase == Phase::Nothing) {
+    leave_raw_connection(request);  // what it has said there does not go on with a page of ours
+    return;
+  }
   if (exchange.is_committed()) {
     abort(request);
     return;

@@ -134,13 +134,6 @@ bool is_https(std::string_view value) {
   return value == "1" || equals_ignoring_case(value, "on");
 }
 
-// What the web server's configuration says, whoever asks: nothing to hide.
-bool is_of_the_server(std::string_view name) {
-  return name.starts_with("SERVER_") || name.starts_with("psgi.") || name == "DOCUMENT_ROOT" ||
-         name == "GATEWAY_INTERFACE" || name == "REQUEST_SCHEME" || name == "REDIRECT_STATUS" ||
-         name == "FCGI_ROLE" || name == "HTTPS";
-}
-
 // An empty view may have no address, and that would make undef.
 SV* new_string(pTHX_ std::string_view text) {
   return text.empty() ? newSVpvs("") : newSVpvn(text.data(), text.size());
@@ -245,9 +238,7 @@ EnvBuilder::KeyIndex EnvBuilder::add_key(pTHX_ std::string_view name) {
   }
   const auto index = static_cast<KeyIndex>(keys_.size());
   SV* shared = shared_key(aTHX_ name);
-  keys_.push_back({.sv = shared,
-                   .name = {SvPVX_const(shared), SvCUR(shared)},
-                   .is_servers = is_of_the_server(name)});
+  keys_.push_back({.sv = shared, .name = {SvPVX_const(shared), SvCUR(shared)}});
   table_[slot & (kTableSize - 1)] = index;
   return index;
 }
@@ -548,9 +539,7 @@ inline bool EnvBuilder::wipe_plain_text(Key& key, SV* value) {
     return false;
   }
   const std::size_t size = SvLEN(value);
-  if (!key.is_servers) {
-    std::memset(SvPVX(value), 0, std::min(size, std::max<std::size_t>(SvCUR(value), key.used)));
-  }
+  std::memset(SvPVX(value), 0, std::min(size, std::max<std::size_t>(SvCUR(value), key.used)));
   return size <= kMaximumValue;
 }
 
@@ -598,7 +587,7 @@ EnvBuilder::Scrubbed EnvBuilder::scrub(pTHX) {
   bool has_run_code = false;
   for (std::size_t index = 0; index < replaced_.size(); ++index) {
     SV* value = replaced_[index];
-    has_run_code |= SvREFCNT(value) == 1 && SvTYPE(value) != SVt_PV;
+    has_run_code |= SvREFCNT(value) == 1 && (SvTYPE(value) != SVt_PV || SvROK(value));
     SvREFCNT_dec_NN(value);
   }
   replaced_.clear();
@@ -628,7 +617,8 @@ void EnvBuilder::clean(pTHX_ Key& key, HE* entry) {
   const svtype type = SvTYPE(value);
   if (value == key.value && key.kind == Kind::Text && SvREFCNT(value) == 1 && SvPOKp(value) &&
       !SvIsCOW(value) &&
-      (type == SVt_PV || type == SVt_PVIV || type == SVt_PVNV || type == SVt_PVMG)) {
+      (type == SVt_PV || type == SVt_PVIV ||
+       type == SVt_PVNV)) {  // what is more may have a destructor
     wipe(value, 0);
   }
   SV* fresh = newSVpvs("");

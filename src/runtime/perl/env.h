@@ -44,7 +44,7 @@ class EnvBuilder {
 
  private:
   // Keys are shared by all requests: one string and one hash value a name, made the first time it is seen. Names beyond the limits
-  // get a key of their own each time, so that a client that invents header names costs itself time and us no memory.
+  // get a key of their own each time, so that clients that invent header names cost time and no memory.
   using KeyIndex = std::uint16_t;
   static constexpr KeyIndex kNoKey = std::numeric_limits<KeyIndex>::max();
   static constexpr std::size_t kTableSize = 2048;  // a power of two, never more than half full
@@ -79,7 +79,6 @@ class EnvBuilder {
     std::uint32_t used = 0;         // bytes of the client in it
     std::uint32_t round = 0;        // of the last request that had it
     Kind kind = Kind::Other;
-    bool is_servers = false;  // not of the client
   };
 
   // The first keys.

@@ -48,6 +48,11 @@ sub look {
             utf8::is_utf8($name) ? ' utf8 name' : '';
     }
     my $in = $env->{'psgi.input'};
+    {
+        my $before = select $in;
+        push @lines, "format=$= $% $- $~ $^ $|";
+        select $before;
+    }
     my $body = do { local $/; <$in> };
     push @lines, "body=$body", 'eof=' . (eof $in ? 1 : 0), 'lines=' . $in->input_line_number;
     return join "\n", @lines, '';
@@ -98,7 +103,10 @@ TEST_P(Refill, IsInvisible) {
     return server.play(script_of("/look", "two", "a body\nof two lines\n")).body;
   };
   evaluate("$main::action = sub { 1 }; @main::held = (); 1");
-  server.play(script_of("/act", "one"));
+  // Whatever an earlier test has made it give up.
+  const std::uint64_t kept_before = application().env().times_kept();
+  for (int round = 0; round < 200 && application().env().times_kept() < kept_before + 2; ++round)
+    server.play(script_of("/act", "one"));
   const std::string expected = look();
   ASSERT_THAT(expected, testing::HasSubstr("SERVER_NAME=two.example PV "));
   for (int round = 0; round < 3; ++round) {
@@ -306,6 +314,10 @@ const Way kWays[] = {
      Fate::Kept},
     {"AutoflushesTheInput", "$env->{'psgi.input'}->autoflush(1);", Fate::Kept},
     {"ReplacesTheInput", "open my $in, '<', \\'other'; $env->{'psgi.input'} = $in;", Fate::Kept},
+    {"FormatsTheInput",
+     "my $before = select $env->{'psgi.input'}; $= = 7; $% = 9; $- = 3; $~ = 'FOO'; $^ = 'BAR'; "
+     "select $before;",
+     Fate::Kept},
     {"SeeksTheInput", "$env->{'psgi.input'}->seek(3, 0);", Fate::Kept},
     {"ReplacesErrors",
      "open my $out, '>', \\my $text; $env->{'psgi.errors'} = $out; $env->{'psgix.logger'} = sub { "
@@ -315,6 +327,14 @@ const Way kWays[] = {
     // --- destructors
     {"DestroysQuietly",
      "$env->{'my.object'} = bless {}, 'Quiet'; sub Quiet::DESTROY { $main::destroyed{quiet}++ }",
+     Fate::Kept},
+    {"DestroySeesTheValue",
+     "our $seen = ''; bless \\$env->{QUERY_STRING}, 'Seer'; sub Seer::DESTROY { our $seen = ${ "
+     "$_[0] } } main::hold(sub { our $seen eq '' "
+     "|| $seen eq 'one' ? 'as it was' : 'changed' });",
+     Fate::Kept},
+    {"ValueThatIsAnObject",
+     "$env->{PATH_INFO} = bless {}, 'Late'; sub Late::DESTROY { $main::destroyed{late}++ }",
      Fate::Kept},
     {"DestroyDies",
      "$env->{'my.object'} = bless {}, 'Fatal'; { no warnings; eval q{sub Fatal::DESTROY { eval { "
@@ -384,9 +404,6 @@ TEST(RefillShape, FollowsTheNamesOfEachRequest) {
 }
 
 TEST(RefillShape, HoldsNothingOfTheClientBetweenRequests) {
-  Server server(
-      R"(sub { my ($e) = @_; our @at = map { \$e->{$_} } qw(HTTP_AUTHORIZATION); our $copy = ''; [200, [], ['x']] })");
-  server.play();
   // A value that is ours alone again is overwritten, the buffer that it had as well.
   Server plain(
       R"(package main; sub { my ($e) = @_; our $address = unpack 'J', pack 'p', $e->{HTTP_AUTHORIZATION}; [200, [], [index($e->{HTTP_AUTHORIZATION}, 'Secret') > 0 ? 'seen' : 'not seen']] })");

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/bytes.h"
+#include "base/wipe.h"
 #include "runtime/perl/embedded.h"
 #include "runtime/perl/magic.h"
 #include "runtime/perl/request.h"
@@ -61,6 +62,7 @@ void Source::detach() {
   end_position_ -= available();
   forget_window();
   if (buffer_ != nullptr) {
+    wipe(buffer_.get(), kWindowSize);
     shared_.spare_window = std::move(buffer_);
   }
 }
@@ -423,13 +425,23 @@ bool is_same_glob(const InputFingerprint& print) {
          body.gp_hv == nullptr && body.gp_av == nullptr && body.gp_form == nullptr;
 }
 
+std::array<const void*, 6> formats_of(IO* io) {
+  return {IoTOP_NAME(io), IoFMT_NAME(io), IoBOTTOM_NAME(io),
+          IoTOP_GV(io),   IoFMT_GV(io),   IoBOTTOM_GV(io)};
+}
+
+std::array<std::int64_t, 5> counts_of(IO* io) {
+  return {IoLINES(io), IoPAGE(io), IoPAGE_LEN(io), IoLINES_LEFT(io), IoTYPE(io)};
+}
+
 bool is_same_io(const InputFingerprint& print) {
   IO* io = reinterpret_cast<IO*>(print.io);
   const MAGIC* magic = SvMAGIC(io);
   return SvREFCNT(io) == 1 && SvFLAGS(io) == print.io_flags && SvSTASH(io) == print.io_class &&
          magic == print.io_magic && magic->mg_moremagic == nullptr &&
          magic->mg_obj == print.tie_reference && IoFLAGS(io) == print.io_own_flags &&
-         IoLINES(io) == 0 && IoIFP(io) == print.handle && IoOFP(io) == nullptr;
+         counts_of(io) == print.counts && formats_of(io) == print.formats &&
+         IoIFP(io) == print.handle && IoOFP(io) == nullptr;
 }
 
 bool is_same_tie(const InputFingerprint& print) {
@@ -462,6 +474,8 @@ InputFingerprint take_fingerprint(pTHX_ SV* reference, Source& source) {
           .tie_magic = SvMAGIC(tie),
           .handle = handle,
           .layer = *handle,
+          .formats = formats_of(io),
+          .counts = counts_of(io),
           .glob_flags = SvFLAGS(glob),
           .glob_own_flags = GvFLAGS(glob),
           .io_flags = SvFLAGS(io),

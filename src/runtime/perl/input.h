@@ -9,6 +9,7 @@
 // A handle may outlive its request: after detach it is at the end of file for ever.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -101,8 +102,10 @@ struct InputFingerprint {
   SV* tie_reference = nullptr;
   SV* tie = nullptr;
   const void* tie_magic = nullptr;
-  const void* handle = nullptr;  // PerlIO
-  const void* layer = nullptr;   // its only one
+  const void* handle = nullptr;          // PerlIO
+  const void* layer = nullptr;           // its only one
+  std::array<const void*, 6> formats{};  // of the io: names and globs of its formats
+  std::array<std::int64_t, 5> counts{};  // of the io: lines, pages, type
   std::uint32_t glob_flags = 0;
   std::size_t glob_own_flags = 0;
   std::uint32_t io_flags = 0;
