@@ -316,7 +316,8 @@ ProtocolExchange::Progress ProtocolExchange::prepare() {
     trouble_ = Trouble::Aborted;
     return Progress::Answered;
   }
-  if (!is_presence_expected_ && io_.is_peer_gone(options_.abandons_half_closed))
+  const bool has_just_come = is_presence_expected_ && body_taken_ == 0 && body_error_ == 0;
+  if (!has_just_come && io_.is_peer_gone(options_.abandons_half_closed))
     return gone(Trouble::Abandoned);
   // Also management records that came with the request are answered before a perhaps long wait for the application.
   if (!send_pending()) return gone(Trouble::Abandoned);
