@@ -14,9 +14,9 @@ namespace {
 
 constexpr std::size_t kSmallestTable = 128;  // slots; enough for what web servers send
 constexpr std::size_t kKeptNames = 512;  // storage beyond these is given back after a huge request
-constexpr std::size_t kKeptScratch = 64 * 1024;
+constexpr std::size_t kKeptScratch = std::size_t{64} * 1024;
 constexpr std::size_t kRememberedNames = 256;
-constexpr std::size_t kRememberedBytes = 8 * 1024;
+constexpr std::size_t kRememberedBytes = std::size_t{8} * 1024;
 
 // Fast for short names, and unpredictable to someone who does not know the seed.
 std::uint64_t mix(std::uint64_t left, std::uint64_t right) {

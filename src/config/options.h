@@ -402,7 +402,8 @@ inline constexpr std::array kOptions{
            "Most parameters in a request; more is answered with status 431."},
     Option{"max-body", "", "SIZE", "0", "", Section::RequestLimits,
            Size{&Config::max_body, 0, kPebi},
-           "Longest request body, 0 for no limit; a longer one is answered with status 413, also where the application has read a part of it."},
+           "Longest request body, 0 for no limit; a longer one is answered with status 413, also "
+           "where the application has read a part of it."},
     Option{"drain-limit", "", "SIZE", "64M", "", Section::RequestLimits,
            Size{&Config::drain_limit, 0, kPebi},
            "How much of a body that the application did not read is swallowed after its response, "
