@@ -45,8 +45,14 @@ constexpr milliseconds kShortagePause{
 // While a kept connection is served, others are looked for so often.
 constexpr std::chrono::microseconds kLookInterval{500};
 
-// Who asks again so soon after an answer on the same connection is still there.
+// Who has connected, or asks again after an answer, so short a time ago is still there.
 constexpr milliseconds kStillThere{10};
+
+// A wait that took longer has waited: nobody was there when it began.
+constexpr std::chrono::microseconds kImmediately{20};
+
+// The application may change the handlers of signals; between requests that follow each other at once it is looked for so often.
+constexpr milliseconds kHandlerInterval{1};
 
 constexpr int kMostWhileGivingUp = 8;  // requests that have come on a connection nobody keeps
 
@@ -186,6 +192,7 @@ class Worker {
     for (const Listening& listener : inheritance_.listeners)
       waiting_.push_back({.fd = listener.fd, .events = POLLIN, .revents = 0});
     is_listener_ready_ = ::poll(waiting_.data(), waiting_.size(), 0) > 0;
+    if (!is_listener_ready_) nobody_waited_ = now;
     return is_listener_ready_;
   }
 
@@ -213,16 +220,18 @@ class Worker {
       // Each is first in turn, so that none is served only when another one is idle.
       const std::size_t index = (first_listener_ + i) % inheritance_.listeners.size();
       const Listening& listener = inheritance_.listeners[index];
-      sockaddr_storage peer{};
+      const bool is_http = listener.protocol == Protocol::Http;
+      sockaddr_storage peer;  // of a FastCGI connection nobody asks for it
       socklen_t size = sizeof peer;
-      os::Fd socket(::accept4(listener.fd, reinterpret_cast<sockaddr*>(&peer), &size,
-                              SOCK_NONBLOCK | SOCK_CLOEXEC));
+      peer.ss_family = AF_UNSPEC;
+      os::Fd socket(::accept4(listener.fd, is_http ? reinterpret_cast<sockaddr*>(&peer) : nullptr,
+                              is_http ? &size : nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
       if (socket.is_open()) {
         first_listener_ = index + 1;
         if (is_guess) guess_.was_right();
         give_up_kept();  // before serving: it would wait behind a busy worker while others are free
         if (listener.transport == os::Transport::Tcp) set_no_delay(socket.get());
-        if (listener.protocol == Protocol::Http) {
+        if (is_http) {
           http_->attach_from(std::move(socket), listener.transport, peer);
           exchange_ = http_.get();
         } else {
@@ -236,6 +245,7 @@ class Worker {
       note_accept_failure(errno, listener.fd);
     }
     if (is_guess) guess_.was_wrong();
+    if (!pause_) nobody_waited_ = os::monotonic_now();
     return false;
   }
 
@@ -261,8 +271,10 @@ class Worker {
 
   // One request of the connection that is attached.
   Progress serve(Patience patience) {
-    exchange_->expect_presence(patience == Patience::Try && exchange_ == fcgi_.get() &&
-                               os::monotonic_now() - kept_since_ < kStillThere);
+    // A new connection is not older than the moment at which nobody waited.
+    const os::Monotonic since = patience == Patience::Wait ? nobody_waited_ : kept_since_;
+    exchange_->expect_presence(exchange_ == fcgi_.get() &&
+                               os::monotonic_now() - since < kStillThere);
     Progress progress = exchange_->take_request(patience);
     if (progress == Progress::Idle && patience == Patience::Wait) {
       // Told to leave while nothing had come on a new connection: who has just connected is about to write.
@@ -340,7 +352,10 @@ class Worker {
                                 request_title(), wrong->sent, wrong->announced));
     }
     slot_.become_idle();
-    keep_signal_handlers();
+    if (ended - handlers_kept_ >= kHandlerInterval) {
+      keep_signal_handlers();
+      handlers_kept_ = ended;
+    }
     if (served.next != runtime::Next::Continue) {
       channel_.text(Severity::Log,
                     served.next == runtime::Next::LeaveHarakiri
@@ -443,11 +458,17 @@ class Worker {
         throw os::SystemError(errno, "watch kept connection");
       }
     }
+    if (handlers_kept_ < kept_since_) {
+      keep_signal_handlers();
+      handlers_kept_ = kept_since_;
+    }
+    const os::Monotonic before = os::monotonic_now();
     std::array<epoll_event, 8> events{};
     const int count =
         ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
     if (count < 0 && errno != EINTR) throw os::SystemError(errno, "wait for connections");
     last_look_ = os::monotonic_now();
+    if (last_look_ - before > kImmediately) nobody_waited_ = last_look_;
     for (int i = 0; i < count; ++i) {
       const int ready = events[static_cast<std::size_t>(i)].data.fd;
       for (std::size_t index = 0; index < inheritance_.listeners.size(); ++index) {
@@ -491,6 +512,8 @@ class Worker {
   Guess guess_;
   bool is_listener_ready_ = false;
   os::Monotonic last_look_{};
+  os::Monotonic nobody_waited_{};  // at no listener, when that was last seen
+  os::Monotonic handlers_kept_{};
   bool pause_ = false;
   bool wants_no_more_ = false;  // the application asked for the end of this process
 };
