@@ -18,7 +18,7 @@ class ReceiveBuffer {
  public:
   explicit ReceiveBuffer(std::size_t capacity) : capacity_(capacity) {}
 
-  // Where to receive into; empty while it is full of what has not been consumed.
+  // Where to receive into; empty while it is full of what has not been consumed, or is pinned.
   [[nodiscard]] WritableBytes space() {
     if (!storage_) storage_ = std::make_unique_for_overwrite<std::byte[]>(capacity_);
     if (begin_ == end_) {
@@ -26,9 +26,10 @@ class ReceiveBuffer {
     } else if (capacity_ - end_ < capacity_ / 4 && size() <= capacity_ / 2) {
       // So that a reader of small pieces does not move it all each time.
       used_ = std::max(used_, end_);
-      std::memmove(storage_.get(), storage_.get() + begin_, size());
-      end_ = size();
-      begin_ = clean_ = 0;
+      std::memmove(storage_.get() + pinned_, storage_.get() + begin_, size());
+      end_ = pinned_ + size();
+      begin_ = pinned_;
+      clean_ = 0;
     }
     return {storage_.get() + end_, capacity_ - end_};
   }
@@ -43,15 +44,26 @@ class ReceiveBuffer {
 
   void consume(std::size_t size) { begin_ += size; }
 
+  // All that has been consumed stays where and as it is until unpin. False, and nothing is done: that would leave too little room
+  // for what is to come.
+  [[nodiscard]] bool try_pin() {
+    if (begin_ > capacity_ / 4) return false;
+    pinned_ = begin_;
+    return true;
+  }
+
+  void unpin() { pinned_ = 0; }
+
   // Drops what is unread.
   void clear() {
     used_ = std::max(used_, end_);
-    begin_ = end_ = clean_ = 0;
+    begin_ = end_ = pinned_;
+    clean_ = 0;
   }
 
-  // Overwrites what has been consumed or dropped.
+  // Overwrites what has been consumed or dropped; nothing while something is pinned.
   void wipe() {
-    if (!storage_) return;
+    if (!storage_ || pinned_ > 0) return;
     if (empty()) clear();
     bladepsgi::wipe(storage_.get() + clean_, begin_ - clean_);
     clean_ = begin_;
@@ -61,7 +73,7 @@ class ReceiveBuffer {
 
   // Gives the storage back, if nothing is in it.
   void release() {
-    if (empty()) {
+    if (empty() && pinned_ == 0) {
       wipe();
       storage_.reset();
       used_ = begin_ = end_ = clean_ = 0;
@@ -73,8 +85,9 @@ class ReceiveBuffer {
   std::unique_ptr<std::byte[]> storage_;
   std::size_t begin_ = 0;  // unread bytes are [begin_, end_)
   std::size_t end_ = 0;
-  std::size_t clean_ = 0;  // what is before it has been wiped
-  std::size_t used_ = 0;   // bytes behind end_, up to here, have been written since the last wipe
+  std::size_t pinned_ = 0;  // what is before it is left alone
+  std::size_t clean_ = 0;   // what is before it has been wiped
+  std::size_t used_ = 0;    // bytes behind end_, up to here, have been written since the last wipe
 };
 
 }  // namespace bladepsgi

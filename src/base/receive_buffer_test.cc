@@ -59,6 +59,43 @@ TEST(ReceiveBuffer, KeepsTheOrderAndWipesWhatIsTaken) {
   }
 }
 
+TEST(ReceiveBuffer, WhatIsPinnedStays) {
+  constexpr std::size_t kCapacity = 64;
+  ReceiveBuffer buffer(kCapacity);
+  const auto receive = [&buffer](std::string_view text) {
+    const WritableBytes space = buffer.space();
+    ASSERT_LE(text.size(), space.size());
+    std::memcpy(space.data(), text.data(), text.size());
+    buffer.received(text.size());
+  };
+  receive("pinned and more");
+  std::byte* const storage = buffer.space().data() - 15;
+  const auto pinned = [storage] {
+    return as_text(Bytes(storage, 6));
+  };
+  buffer.consume(6);
+  ASSERT_TRUE(buffer.try_pin());
+  for (int i = 0; i < 50; ++i) {
+    receive("twelve bytes");
+    EXPECT_EQ(as_text(buffer.unread()).substr(buffer.size() - 12), "twelve bytes");
+    buffer.consume(i % 3 == 0 ? buffer.size() : 10);
+    if (buffer.size() > 30) buffer.consume(20);
+    if (i % 5 == 0) buffer.wipe();
+    ASSERT_EQ(pinned(), "pinned");
+  }
+  buffer.clear();
+  EXPECT_EQ(buffer.space().size(), kCapacity - 6);
+  buffer.release();
+  ASSERT_EQ(pinned(), "pinned");
+  buffer.unpin();
+  buffer.wipe();
+  EXPECT_TRUE(std::all_of(storage, storage + 40, [](std::byte b) { return b == std::byte{}; }));
+  EXPECT_EQ(buffer.space().size(), kCapacity);
+  receive(std::string(20, 'x'));
+  buffer.consume(17);
+  EXPECT_FALSE(buffer.try_pin()) << "more than a quarter";
+}
+
 TEST(ReceiveBuffer, HasRoomForItsCapacity) {
   ReceiveBuffer buffer(16);
   EXPECT_EQ(buffer.space().size(), 16U);

@@ -42,7 +42,6 @@ Connection::Connection(const Limits& limits, const Values& values)
 
 void Connection::reset() {
   input_.clear();
-  input_.wipe();
   phase_ = Phase::Idle;
   error_ = ProtocolError::None;
   peer_closed_ = false;
@@ -54,9 +53,17 @@ void Connection::reset() {
   output_begin_ = 0;
   get_values_.clear();
   request_ = {};
+  forget_parameters();
+  input_.wipe();
+}
+
+void Connection::forget_parameters() {
+  request_.parameters = {};
   give_back(parameters_, kKeptParameterCount);
   wipe(parameter_stream_);
   give_back(parameter_stream_, kKeptParameterBytes);
+  parameters_in_place_ = {};
+  input_.unpin();
 }
 
 void Connection::release_memory() {
@@ -113,12 +120,25 @@ std::optional<Event> Connection::take_content() {
     if (!count_ignored(content_left_)) return Event::Dropped;
   }
   const Bytes content = input_.unread().first(here);
-  if (sink_ == Sink::Parameters && !too_large_) append(parameter_stream_, content);
-  if (sink_ == Sink::GetValues) append(get_values_, content);
   input_.consume(here);
   content_left_ -= here;
+  if (sink_ == Sink::Parameters && !too_large_) take_parameters(content);
+  if (sink_ == Sink::GetValues) append(get_values_, content);
   if (content_left_ == 0 && sink_ == Sink::GetValues) return answer_get_values();
   return std::nullopt;
+}
+
+void Connection::take_parameters(Bytes content) {
+  // Nearly always they are all in one record, and that is all here.
+  const bool is_first = parameter_stream_.empty() && parameters_in_place_.empty();
+  if (is_first && content_left_ == 0 && input_.try_pin()) {
+    parameters_in_place_ = content;
+    return;
+  }
+  append(parameter_stream_, parameters_in_place_);
+  parameters_in_place_ = {};
+  input_.unpin();
+  append(parameter_stream_, content);
 }
 
 std::optional<Event> Connection::start_record(const Header& header) {
@@ -244,7 +264,6 @@ std::optional<Event> Connection::begin_request(const Header& header) {
   phase_ = Phase::Parameters;
   too_large_ = aborted_ = false;
   parameter_bytes_ = 0;
-  parameter_stream_.clear();
   return std::nullopt;
 }
 
@@ -255,6 +274,8 @@ std::optional<Event> Connection::record_of_request(const Header& header) {
       if (const auto event = ignore_record(header)) return event;
       if (phase_ == Phase::Parameters) {
         phase_ = request_.keep_connection ? Phase::Idle : Phase::Closing;
+        forget_parameters();
+        input_.wipe();
         if (!refuse(request_.id, ProtocolStatus::RequestComplete)) return Event::Dropped;
         return std::nullopt;
       }
@@ -270,8 +291,7 @@ std::optional<Event> Connection::record_of_request(const Header& header) {
       parameter_bytes_ += content_left_;
       if (parameter_bytes_ > limits_.parameter_bytes) {
         too_large_ = true;
-        wipe(parameter_stream_);
-        give_back(parameter_stream_, 0);
+        forget_parameters();
       }
       if (parameter_bytes_ > kDropFactor * std::uint64_t{limits_.parameter_bytes}) {
         return drop(ProtocolError::ParametersFarTooLarge);
@@ -308,7 +328,8 @@ std::optional<Event> Connection::record_of_request(const Header& header) {
 
 std::optional<Event> Connection::end_parameters() {
   parameters_.clear();
-  NameValueReader reader(parameter_stream_);
+  NameValueReader reader(parameters_in_place_.empty() ? Bytes(parameter_stream_)
+                                                      : parameters_in_place_);
   while (!too_large_) {
     const auto pair = reader.next();
     if (!pair) break;
@@ -387,10 +408,7 @@ void Connection::request_ended() {
   if (phase_ != Phase::Active) return;
   phase_ = request_.keep_connection ? Phase::Idle : Phase::Closing;
   aborted_ = false;
-  request_.parameters = {};
-  give_back(parameters_, kKeptParameterCount);
-  wipe(parameter_stream_);
-  give_back(parameter_stream_, kKeptParameterBytes);
+  forget_parameters();
   input_.wipe();
   ignored_ = 0;
   if (sink_ == Sink::Body) {

@@ -153,6 +153,8 @@ class Connection final : public Engine {
   Event need_more();
   // Each returns an event, or nothing to carry on.
   std::optional<Event> take_content();
+  void take_parameters(Bytes content);
+  void forget_parameters();
   std::optional<Event> start_record(const Header& header);
   std::optional<Event> management_record(const Header& header);
   std::optional<Event> begin_request(const Header& header);
@@ -190,7 +192,9 @@ class Connection final : public Engine {
   bool trailing_stdin_ = false;  // an authorizer's empty STDIN, which some send, has not been seen
   std::uint64_t body_left_ = kUnknownLength;
   std::uint64_t parameter_bytes_ = 0;
+  // One of these two has them.
   std::vector<std::byte> parameter_stream_;
+  Bytes parameters_in_place_;  // pinned in input_
   std::vector<Parameter> parameters_;
 
   std::uint64_t ignored_ = 0;
