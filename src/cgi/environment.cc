@@ -31,6 +31,16 @@ std::uint64_t load_word(const char* at) {
   return word;
 }
 
+// memcmp for names, most of which are too short to be worth a call.
+bool is_same(const char* left, const char* right, std::size_t size) {
+  constexpr std::size_t kWord = 8;
+  if (size < kWord || size > 4 * kWord) return std::memcmp(left, right, size) == 0;
+  std::uint64_t difference = load_word(left + size - kWord) ^ load_word(right + size - kWord);
+  for (std::size_t at = 0; at + kWord < size; at += kWord)
+    difference |= load_word(left + at) ^ load_word(right + at);
+  return difference == 0;
+}
+
 std::uint32_t hash_name(std::string_view name, std::uint64_t seed) {
   constexpr std::uint64_t kOdd = 0xa0761d6478bd642f;
   std::uint64_t hash = mix(seed ^ name.size(), kOdd);
@@ -142,7 +152,7 @@ Environment::Known Environment::classify(std::string_view name) {
       if (name == "HTTPS") return Known::Https;
       break;
     case 9:
-      if (name == "AUTH_TYPE") return Known::Identity;
+      if (name == "AUTH_TYPE") return Known::AuthType;
       if (name == "HTTP_HOST") return Known::Host;
       if (name == "PATH_INFO") return Known::PathInfo;
       break;
@@ -155,7 +165,7 @@ Environment::Known Environment::classify(std::string_view name) {
       if (name == "SERVER_NAME") return Known::ServerName;
       if (name == "SERVER_PORT") return Known::ServerPort;
       if (name == "REMOTE_ADDR") return Known::RemoteAddress;
-      if (name == "REMOTE_USER") return Known::Identity;
+      if (name == "REMOTE_USER") return Known::RemoteUser;
       break;
     case 12:
       if (name == "CONTENT_TYPE") return Known::ContentType;
@@ -226,9 +236,7 @@ bool Environment::recall(std::span<const Parameter> sent) {
   const char* at = known_names_.data();
   for (std::size_t index = 0; index < sent.size(); ++index) {
     const std::string_view name = sent[index].name;
-    if (name.size() != known_sizes_[index] || std::memcmp(name.data(), at, name.size()) != 0) {
-      return false;
-    }
+    if (name.size() != known_sizes_[index] || !is_same(name.data(), at, name.size())) return false;
     at += name.size();
   }
   for (Entry& entry : entries_)
@@ -380,7 +388,9 @@ void Environment::decide_paths(const Found& found) {
 
 Result<void, EnvironmentError> Environment::build(std::span<const Parameter> sent) {
   forget_previous(sent.size());
+  decisions_ = 0;
   if (!recall(sent)) {
+    ++lists_;
     gather(sent);
     remember(sent);
   }
@@ -422,13 +432,24 @@ Result<void, EnvironmentError> Environment::build(std::span<const Parameter> sen
         continue;
       case Known::ContentLength:
         // Caddy 2.6 sends -1 for a body whose length it does not know.
-        if (value == "-1") continue;
-        found.content_length = value;
-        if (value.empty()) continue;
+        if (value != "-1") found.content_length = value;
+        if (found.content_length.empty()) {
+          decisions_ |= kNoLength;
+          continue;
+        }
         break;
       case Known::ContentType:
-      case Known::Identity:
-        if (value.empty()) continue;
+        if (value.empty()) {
+          decisions_ |= kNoType;
+          continue;
+        }
+        break;
+      case Known::AuthType:
+      case Known::RemoteUser:
+        if (value.empty()) {
+          decisions_ |= entry.known == Known::AuthType ? kNoAuthType : kNoUser;
+          continue;
+        }
         break;
       case Known::Host:
         found.host = value;
@@ -497,6 +518,7 @@ Result<void, EnvironmentError> Environment::build(std::span<const Parameter> sen
   add("SERVER_PROTOCOL", found.server_protocol.empty() ? "HTTP/1.1" : found.server_protocol);
   if (!found.authorization.empty() && !found.has_http_authorization) {
     add("HTTP_AUTHORIZATION", found.authorization);
+    decisions_ |= kAuthorization;
   }
 
   if (method_.empty()) return fail(EnvironmentError::NoRequestMethod);
@@ -519,6 +541,7 @@ void Environment::set_content_length(std::uint64_t length) {
   content_length_text_.assign(digits, end);
   if (result_size_ == result_.size()) result_.resize(result_size_ + 1);
   add("CONTENT_LENGTH", content_length_text_);
+  decisions_ |= kMadeLength;
 }
 
 }  // namespace bladepsgi::cgi

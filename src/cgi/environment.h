@@ -53,6 +53,9 @@ class Environment {
     return {result_.data(), result_size_};
   }
 
+  // The same number, not 0: parameters() has the same names in the same order as when it was that number before.
+  [[nodiscard]] std::uint64_t shape() const { return lists_ * kDecisions + decisions_; }
+
   // Adds a name that is not there yet (CONTENT_LENGTH, once it is known). The value is copied.
   void set_content_length(std::uint64_t length);
 
@@ -77,16 +80,17 @@ class Environment {
   enum class Known : std::uint8_t {
     None,
     Withheld,
+    AuthType,
     Authorization,
     ContentLength,
     ContentType,
-    Identity,  // who the client is, where the web server knows it
     Host,
     HttpAuthorization,
     Https,
     PathInfo,
     QueryString,
     RemoteAddress,
+    RemoteUser,
     RequestId,
     RequestMethod,
     RequestUri,
@@ -114,6 +118,18 @@ class Environment {
     std::uint32_t entry = 0;
   };
 
+  // What of the names in parameters() depends on values: bits of decisions_.
+  enum Decision : std::uint8_t {
+    kNoLength = 1,
+    kNoType = 2,
+    kNoAuthType = 4,
+    kNoUser = 8,
+    kAuthorization = 16,
+    kMadeLength = 32,
+  };
+
+  static constexpr std::uint64_t kDecisions = 64;
+
   struct Found;  // the values that need a decision, gathered in one pass
 
   void gather(std::span<const Parameter> sent);
@@ -138,7 +154,9 @@ class Environment {
   std::vector<Entry> entries_;
   std::string known_names_;  // of the list that entries_ was made of, one behind the other
   std::vector<std::uint32_t> known_sizes_;  // of each of them; empty: not remembered
-  std::vector<std::uint32_t> following_;    // by index: the next parameter of the same name
+  std::uint64_t lists_ = 0;  // how many times the names sent were not those of the request before
+  std::uint8_t decisions_ = 0;
+  std::vector<std::uint32_t> following_;  // by index: the next parameter of the same name
   std::vector<Slot> table_;
   std::uint32_t generation_ = 0;
   std::vector<Parameter> result_;

@@ -83,6 +83,68 @@ TEST(Environment, OneAfterAnotherIsAsEachAlone) {
   }
 }
 
+std::vector<std::string> names_of(const Environment& environment) {
+  std::vector<std::string> names;
+  for (const Parameter& p : environment.parameters())
+    names.emplace_back(p.name);
+  return names;
+}
+
+TEST(Environment, AShapeMeansTheSameNames) {
+  const std::vector<Sent> requests = {
+      {{"REQUEST_METHOD", "GET"}, {"CONTENT_LENGTH", ""}, {"CONTENT_TYPE", ""}},
+      {{"REQUEST_METHOD", "PUT"}, {"CONTENT_LENGTH", "1"}, {"CONTENT_TYPE", ""}},
+      {{"REQUEST_METHOD", "PUT"}, {"CONTENT_LENGTH", "-1"}, {"CONTENT_TYPE", "a"}},
+      {{"REQUEST_METHOD", "GET"}, {"CONTENT_TYPE", "b"}},
+      {{"REQUEST_METHOD", "GET"}, {"AUTH_TYPE", ""}, {"REMOTE_USER", "me"}},
+      {{"REQUEST_METHOD", "GET"}, {"AUTH_TYPE", "Basic"}, {"REMOTE_USER", ""}},
+      {{"REQUEST_METHOD", "GET"}, {"Authorization", "x"}, {"HTTP_AUTHORIZATION", ""}},
+      {{"REQUEST_METHOD", "GET"}, {"Authorization", "x"}},
+      {{"REQUEST_METHOD", "GET"}, {"Authorization", ""}},
+      {{"REQUEST_METHOD", "GET"}, {"HTTP_A", "1"}, {"HTTP_B", "2"}},
+      {{"REQUEST_METHOD", "GET"}, {"HTTP_A", "1"}, {"HTTP_A", "2"}},
+      {},
+  };
+  Environment environment;
+  std::map<std::uint64_t, std::vector<std::string>> known;
+  for (std::size_t round = 0; round < 4 * requests.size() * requests.size(); ++round) {
+    // Each behind each, and sometimes twice.
+    const std::size_t which =
+        round % 3 == 0 ? round / requests.size() % requests.size() : round % requests.size();
+    const bool is_good = environment.build(requests[which]).has_value();
+    if (is_good && round % 4 == 1 && !environment.content_length())
+      environment.set_content_length(5);
+    ASSERT_NE(environment.shape(), 0U);
+    const auto [at, is_new] = known.emplace(environment.shape(), names_of(environment));
+    EXPECT_EQ(at->second, names_of(environment));
+  }
+  const auto shape = [&](const Sent& sent) {
+    EXPECT_TRUE(environment.build(sent));
+    return environment.shape();
+  };
+  EXPECT_EQ(shape({{"REQUEST_METHOD", "GET"}, {"HTTP_A", "1"}}),
+            shape({{"REQUEST_METHOD", "PUT"}, {"HTTP_A", "2"}}))
+      << "else it is of no use";
+}
+
+// Names are compared in words.
+TEST(Environment, EveryByteOfANameCounts) {
+  for (std::size_t size = 1; size <= 40; ++size) {
+    const std::string name(size, 'N');
+    for (std::size_t at = 0; at < size; ++at) {
+      std::string other = name;
+      other[at] = 'M';
+      Environment environment;
+      ASSERT_TRUE(environment.build(Sent{{"REQUEST_METHOD", "GET"}, {name, "1"}}));
+      const std::uint64_t shape = environment.shape();
+      ASSERT_TRUE(environment.build(Sent{{"REQUEST_METHOD", "GET"}, {other, "1"}}));
+      EXPECT_NE(environment.shape(), shape) << size << " bytes, another one at " << at;
+      EXPECT_EQ(as_map(environment).count(other), 1U) << size << " bytes, another one at " << at;
+      EXPECT_EQ(as_map(environment).count(name), 0U);
+    }
+  }
+}
+
 // --- names
 
 TEST(Environment, OrdinaryParametersGoThroughUnchanged) {

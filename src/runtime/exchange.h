@@ -57,6 +57,10 @@ class Exchange {
 
   [[nodiscard]] virtual std::span<const Parameter> parameters() const noexcept = 0;
 
+  // Requests of one process for which this is the same number have the same names in parameters(), in the same order; 0: that is not
+  // known.
+  [[nodiscard]] virtual std::uint64_t parameter_shape() const noexcept { return 0; }
+
   // Of the front end (X-Request-Id) or made; printable ASCII, at most 128 bytes.
   [[nodiscard]] virtual std::string_view request_id() const noexcept = 0;
 

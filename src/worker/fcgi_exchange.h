@@ -28,6 +28,8 @@ class FcgiExchange final : public ProtocolExchange {
   // Bytes are here that have not been looked at: call take_request without waiting for the descriptor to become readable.
   [[nodiscard]] bool has_buffered_input() const { return connection_.has_buffered_input(); }
 
+  [[nodiscard]] std::uint64_t parameter_shape() const noexcept override { return 2 * own_shape(); }
+
   void write_error(Bytes bytes) noexcept override;
 
  private:

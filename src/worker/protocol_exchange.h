@@ -197,6 +197,9 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   // As a web server would send them (cgi/environment.h makes them right); valid until the request has ended.
   [[nodiscard]] virtual std::span<const Parameter> sent_parameters() = 0;
 
+  // For parameter_shape, among the requests of this object.
+  [[nodiscard]] std::uint64_t own_shape() const { return environment_.shape(); }
+
   // Nothing of the request before is to be remembered.
   virtual void on_new_request() {}
 

@@ -243,6 +243,15 @@ EnvBuilder::KeyIndex EnvBuilder::add_key(pTHX_ std::string_view name) {
   return index;
 }
 
+EnvBuilder::KeyIndex EnvBuilder::learn_key(pTHX_ std::string_view name, std::size_t position) {
+  const KeyIndex index = add_key(aTHX_ name);
+  if (index != kNoKey) {
+    usual_order_.resize(std::max(usual_order_.size(), position + 1), kNoKey);
+    usual_order_[position] = index;
+  }
+  return index;
+}
+
 EnvBuilder::KeyIndex EnvBuilder::key_of(const HEK* hek) const {
   if (HEK_UTF8(hek)) {
     return kNoKey;
@@ -339,19 +348,21 @@ void EnvBuilder::build(pTHX_ Request& request, HV* defaults) {
   marked_ = 0;
 
   bool https = false;
+  bool has_all_keys = true;
   std::size_t position = 0;
+  const std::uint64_t shape = request.exchange.parameter_shape();
+  const bool is_usual = shape != 0 && shape == usual_shape_;
   for (const Parameter& parameter : request.exchange.parameters()) {
     // The same names come in the same order, mostly.
     KeyIndex index = position < usual_order_.size() ? usual_order_[position] : kNoKey;
-    if (index == kNoKey || keys_[index].name != parameter.name) {
-      index = add_key(aTHX_ parameter.name);
+    if (!is_usual && (index == kNoKey || keys_[index].name != parameter.name)) {
+      index = learn_key(aTHX_ parameter.name, position);
       if (index == kNoKey) {
+        has_all_keys = false;
         SV* key = sv_2mortal(shared_key(aTHX_ parameter.name));
         hv_store_ent(env_, key, new_string(aTHX_ parameter.value), SvSHARED_HASH(key));
         continue;
       }
-      usual_order_.resize(std::max(usual_order_.size(), position + 1), kNoKey);
-      usual_order_[position] = index;
     }
     ++position;
     set_text(aTHX_ keys_[index], parameter.value);
@@ -363,6 +374,8 @@ void EnvBuilder::build(pTHX_ Request& request, HV* defaults) {
       request.uri = parameter.value;
     }
   }
+
+  usual_shape_ = has_all_keys ? shape : 0;
 
   bool own_logger = true;
   if (defaults != nullptr) {
@@ -539,7 +552,13 @@ inline bool EnvBuilder::wipe_plain_text(Key& key, SV* value) {
     return false;
   }
   const std::size_t size = SvLEN(value);
-  std::memset(SvPVX(value), 0, std::min(size, std::max<std::size_t>(SvCUR(value), key.used)));
+  const std::size_t used = std::max<std::size_t>(SvCUR(value), key.used);
+  constexpr std::size_t kShort = 16;  // as most are, and perl's strings have at least so much room
+  if (used <= kShort && size >= kShort) {
+    std::memset(SvPVX(value), 0, kShort);
+  } else {
+    std::memset(SvPVX(value), 0, std::min(size, used));
+  }
   return size <= kMaximumValue;
 }
 

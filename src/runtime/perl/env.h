@@ -110,6 +110,8 @@ class EnvBuilder {
   KeyIndex add_key(PerlInterpreter* my_perl, std::string_view name);
   [[nodiscard]] KeyIndex key_of(const HEK* hek) const;
 
+  // Of a parameter that is not what usually stands there.
+  KeyIndex learn_key(PerlInterpreter* my_perl, std::string_view name, std::size_t position);
   void mark(Key& key);
   void place(PerlInterpreter* my_perl, Key& key, SV* value, Kind kind);
   void set_text(PerlInterpreter* my_perl, Key& key, std::string_view text);
@@ -154,6 +156,7 @@ class EnvBuilder {
   std::uint32_t own_flags_ = 0;  // of env_
   std::vector<KeyIndex> order_;  // of env_'s entries, as a walk over it meets them; empty: not kept
   std::vector<KeyIndex> usual_order_;  // of the parameters as they come
+  std::uint64_t usual_shape_ = 0;      // exactly of this shape of parameters; 0: of none
   std::uint32_t round_ = 0;
   std::size_t marked_ = 0;
   std::uint32_t lost_in_a_row_ = 0;

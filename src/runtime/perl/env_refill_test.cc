@@ -79,6 +79,7 @@ Script script_of(std::string path, std::string tag, std::string body = {}) {
                        {"HTTP_COOKIE", tag + std::string(1500, tag[0])},
                        {"HTTP_AUTHORIZATION", "Basic " + tag},
                        {"HTTPS", tag == "one" ? "on" : "off"}};
+  script.shape = 1;
   script.body = std::move(body);
   return script;
 }
@@ -380,24 +381,39 @@ INSTANTIATE_TEST_SUITE_P(Ways, Refill, testing::ValuesIn(kWays), [](const auto& 
 TEST(RefillShape, FollowsTheNamesOfEachRequest) {
   Server server(
       R"(sub { my ($e) = @_; [200, [], [join ',', map { "$_=$e->{$_}" } sort grep { /^HTTP_/ } keys %$e]] })");
-  const auto ask = [&server](std::vector<std::pair<std::string, std::string>> parameters) {
+  std::uint64_t shape = 0;
+  const auto ask = [&server, &shape](std::vector<std::pair<std::string, std::string>> parameters) {
     Script script;
+    script.shape = shape;
     for (auto& parameter : parameters)
       script.parameters.push_back(parameter);
     return server.play(script).body;
   };
-  for (int round = 0; round < 3; ++round) {
+  for (int round = 0; round < 6; ++round) {
+    const auto has_shape = [&shape, round](std::uint64_t number) {
+      shape = round < 3 ? 0 : number;  // known or not
+    };
+    has_shape(11);
     EXPECT_EQ(ask({{"HTTP_A", "1"}, {"HTTP_B", "2"}}), "HTTP_A=1,HTTP_B=2");
+    EXPECT_EQ(ask({{"HTTP_A", ""}, {"HTTP_B", "7"}}), "HTTP_A=,HTTP_B=7");
+    has_shape(12);
     EXPECT_EQ(ask({{"HTTP_B", "3"}}), "HTTP_B=3");
+    has_shape(13);
     EXPECT_EQ(ask({{"HTTP_C", "4"}, {"HTTP_B", ""}, {"HTTP_A", "5"}}), "HTTP_A=5,HTTP_B=,HTTP_C=4");
+    has_shape(14);
     EXPECT_EQ(ask({}), "");
+    has_shape(11);
+    EXPECT_EQ(ask({{"HTTP_A", "8"}, {"HTTP_B", "9"}}), "HTTP_A=8,HTTP_B=9");
     std::vector<std::pair<std::string, std::string>> many;
     std::string expected;
     for (int number = 100; number < 700; ++number) {  // more than there are keys kept for
       many.emplace_back("HTTP_X_" + std::to_string(number), std::to_string(number + round));
       expected += (expected.empty() ? "" : ",") + many.back().first + "=" + many.back().second;
     }
+    has_shape(15);
     EXPECT_EQ(ask(many), expected);
+    EXPECT_EQ(ask(many), expected);
+    has_shape(16);
     EXPECT_EQ(ask({{"HTTP_X_699", "x"}, {std::string("HTTP_") + std::string(100, 'Y'), "y"}}),
               "HTTP_X_699=x,HTTP_" + std::string(100, 'Y') + "=y");
   }

@@ -27,6 +27,7 @@ struct Script {
       {"PATH_INFO", "/here"},    {"QUERY_STRING", "a=b"},
       {"SCRIPT_NAME", ""},       {"SERVER_NAME", "localhost"},
       {"SERVER_PORT", "80"},     {"SERVER_PROTOCOL", "HTTP/1.1"}};
+  std::uint64_t shape = 0;  // of the parameters
   enum class Body { Memory, Buffered, Streamed } mode = Body::Memory;
   std::string body = {};
   std::size_t piece = 1000;  // at most so much a read
@@ -47,6 +48,8 @@ class FakeExchange final : public runtime::Exchange {
   [[nodiscard]] std::span<const Parameter> parameters() const noexcept override {
     return parameters_;
   }
+
+  [[nodiscard]] std::uint64_t parameter_shape() const noexcept override { return script_.shape; }
 
   [[nodiscard]] std::string_view request_id() const noexcept override { return "id-1"; }
 
