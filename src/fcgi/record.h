@@ -20,8 +20,8 @@ inline constexpr std::uint8_t kVersion1 = 1;
 inline constexpr std::uint16_t kManagementId = 0;
 
 // Content of one record that we send at most. HAProxy and php-fpm miscounted content + padding near 65535; a web server must
-// hold a whole record before it can use it.
-inline constexpr std::size_t kMaxContentSent = std::size_t{32} * 1024;
+// hold a whole record before it can use it. Whole pages: a file goes out without a copy.
+inline constexpr std::size_t kMaxContentSent = std::size_t{60} * 1024;
 
 enum class RecordType : std::uint8_t {
   BeginRequest = 1,

@@ -48,6 +48,7 @@ void ConnectionIo::attach(os::Fd socket, Transport transport) {
   // A peer that waits for the end of the connection would else wait for whatever the application has forked.
   os::set_private_connection(socket_.get());
   transport_ = transport;
+  is_wide_ = false;
   reset_counters();
 }
 
@@ -110,7 +111,17 @@ ConnectionIo::Wait ConnectionIo::wait(short events, os::Monotonic deadline, int 
   }
 }
 
+// A UNIX socket takes so little by itself that sender and reader wait for each other all the time. (TCP finds its own size.)
+bool ConnectionIo::widen() {
+  constexpr int kWide =
+      1024 * 1024;  // the kernel doubles it, and cuts it to net.core.wmem_max first
+  if (is_wide_ || transport_ != Transport::Unix) return false;
+  is_wide_ = true;
+  return ::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDBUF, &kWide, sizeof kWide) == 0;
+}
+
 int ConnectionIo::wait_to_send(std::chrono::milliseconds patience, InputWhileSending& input) {
+  if (widen()) return 0;
   const os::Monotonic deadline = os::monotonic_now() + patience;
   for (;;) {
     const WritableBytes space = input.input_space();

@@ -134,9 +134,12 @@ class ConnectionIo {
  private:
   // After EAGAIN: 0 when it may be tried again, else errno.
   int wait_to_send(std::chrono::milliseconds patience, InputWhileSending& input);
+  // Once a connection: more room in the kernel for what is sent. True: it is worth trying again.
+  bool widen();
 
   os::Fd socket_;
   Transport transport_ = Transport::Unix;
+  bool is_wide_ = false;
   std::uint64_t bytes_received_ = 0;
   std::uint64_t bytes_sent_ = 0;
 };

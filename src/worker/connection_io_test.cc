@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -94,6 +95,20 @@ TEST_F(ConnectionIoTest, PeerThatDoesNotReadTimesOut) {
   const std::string much(4'000'000, 'x');
   iovec vector{const_cast<char*>(much.data()), much.size()};
   EXPECT_EQ(io.send({&vector, 1}, 0, milliseconds(5), no_input), ETIMEDOUT);
+}
+
+TEST_F(ConnectionIoTest, MoreFitsThanTheKernelGivesByItself) {
+  std::array<int, 2> fds{};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds.data()), 0);
+  const os::Fd plain(fds[0]);
+  const os::Fd its_peer(fds[1]);
+  const std::string much(8'000'000, 'x');
+  std::uint64_t fits = 0;
+  for (ssize_t sent = 0; sent >= 0; fits += static_cast<std::uint64_t>(std::max(sent, ssize_t{0})))
+    sent = ::send(plain.get(), much.data(), much.size(), MSG_DONTWAIT);
+  iovec vector{const_cast<char*>(much.data()), much.size()};
+  EXPECT_EQ(io.send({&vector, 1}, 0, milliseconds(0), no_input), ETIMEDOUT);
+  EXPECT_GT(io.bytes_sent(), fits);
 }
 
 TEST_F(ConnectionIoTest, HalfClosedPeerIsNotGone) {

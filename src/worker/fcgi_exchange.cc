@@ -14,7 +14,7 @@ namespace {
 
 // One sendmsg. Each record needs a vector for its header and one for each piece it covers.
 constexpr std::size_t kBatchVectors = 192;
-constexpr std::size_t kBatchRecords = 34;  // a little over 1 MiB
+constexpr std::size_t kBatchRecords = 34;  // nearly 2 MiB
 // The ends of STDERR and STDOUT, then END_REQUEST.
 constexpr std::size_t kTailSize = 2 * fcgi::kHeaderSize + fcgi::kEndRequestSize;
 
