@@ -112,6 +112,9 @@ struct Config {
   std::string socket_group;  // empty: as created
   std::uint32_t backlog = 0;
   bool abandoned_tcp = false;
+  std::string allow;  // list of who may connect; "*": everybody
+  // FCGI_WEB_SERVER_ADDRS, where a web server has passed the socket.
+  std::optional<std::string> web_server_addresses;
   std::string trust_proxy;  // list of addresses; empty: nobody is trusted
   Forwarded forwarded = Forwarded::XForwarded;
 

@@ -369,6 +369,10 @@ inline constexpr std::array kOptions{
         "health", "", "ADDRESS", "", "nowhere", Section::Socket, ListenAddress{Protocol::Health},
         "Answer HTTP requests for /healthz there, without a worker: status 200 while a worker is "
         "ready, else 503. Addresses as for --listen."},
+    Option{"allow", "", "LIST", "*", "", Section::Socket, Text{&Config::allow},
+           "Who may connect: on TCP, addresses and networks; on UNIX sockets, user:NAME and "
+           "group:NAME, or unix for every user; * for everybody. Between commas. Who is not named "
+           "is refused, on either kind of socket."},
     Option{
         "trust-proxy", "", "LIST", "", "nobody", Section::Socket, Text{&Config::trust_proxy},
         "Front ends whose word is taken for who an HTTP client is: addresses and networks between "

@@ -15,6 +15,7 @@ namespace bladepsgi::overseer {
 namespace {
 
 constexpr int kFirstListenFd = 3;
+constexpr const char* kWebServers = "FCGI_WEB_SERVER_ADDRS";
 constexpr std::uint64_t kLastDescriptor = 65535;
 
 config::Listen passed(int descriptor, config::Protocol protocol) {
@@ -92,6 +93,8 @@ Result<void> settle_listeners(config::Config& config) {
   }
   if (!config::has_service(config) && os::is_listening_socket(STDIN_FILENO)) {
     config.listen.push_back(passed(STDIN_FILENO, config::Protocol::FastCgi));
+    if (std::getenv(kWebServers) != nullptr)
+      config.web_server_addresses = take_variable(kWebServers);
     // Who starts FastCGI scripts so starts as many as he wants.
     if (config.form == config::Form::FcgiScript && config.workers == 0) config.workers = 1;
   }

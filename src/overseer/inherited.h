@@ -1,7 +1,7 @@
 // Inherited sockets: those that whoever started this process has opened for it to serve, and how they say so.
 //
 // systemd: LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES (sd_listen_fds(3)). Server::Starter: SERVER_STARTER_PORT. A web server or
-// spawn-fcgi: descriptor 0 (FastCGI 1.0 §2.2). What they pass is served besides what the command line asks for, except
+// spawn-fcgi: descriptor 0 (FastCGI 1.0 §2.2), and FCGI_WEB_SERVER_ADDRS (§3.2). What they pass is served besides what the command line asks for, except
 // descriptor 0: that is looked at only when there is nothing else.
 #pragma once
 

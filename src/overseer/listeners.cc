@@ -48,8 +48,10 @@ Result<void> ListenerSet::open(const std::vector<ListenOptions>& wanted,
       return fail(opened.error());
     }
     for (auto& listener : *opened) {
-      listening_.push_back(
-          {.fd = listener->fd(), .protocol = one.protocol, .transport = listener->transport()});
+      listening_.push_back({.fd = listener->fd(),
+                            .protocol = one.protocol,
+                            .transport = listener->transport(),
+                            .is_inherited = one.address.kind == config::Address::Kind::Descriptor});
       listeners_.push_back(std::move(listener));
     }
   }
@@ -78,15 +80,17 @@ std::string ListenerSet::describe() const {
   std::string text;
   for (std::size_t i = 0; i < listeners_.size(); ++i) {
     if (i != 0) text += ", ";
-    const std::string name = printable(listeners_[i]->name());
-    const bool is_http = listening_[i].protocol == worker::Protocol::Http;
-    if (is_http && listeners_[i]->transport() == os::Transport::Tcp) {
-      text += "http://" + name + "/";
-    } else {
-      text += name + (is_http ? " (HTTP)" : " (FastCGI)");
-    }
+    text += describe(i);
   }
   return text;
+}
+
+std::string ListenerSet::describe(std::size_t index) const {
+  const std::string name = printable(listeners_[index]->name());
+  const bool is_http = listening_[index].protocol == worker::Protocol::Http;
+  if (is_http && listeners_[index]->transport() == os::Transport::Tcp)
+    return "http://" + name + "/";
+  return name + (is_http ? " (HTTP)" : " (FastCGI)");
 }
 
 }  // namespace bladepsgi::overseer

@@ -37,6 +37,7 @@ class ListenerSet {
 
   // "http://127.0.0.1:5000/, /run/app.sock (FastCGI)"
   [[nodiscard]] std::string describe() const;
+  [[nodiscard]] std::string describe(std::size_t index) const;  // one of listening()
 
  private:
   os::Listeners listeners_;

@@ -183,6 +183,11 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
     // FastCGI has a web server in front, which writes one.
     if (!config.access_log.empty()) zygote.worker.fcgi_access_log = *format;
   }
+  auto admission = worker::Admission::parse(config.allow);
+  if (!admission) return fail(Remedy::Refuse, "--allow: " + admission.error().message);
+  zygote.worker.admission = std::move(*admission);
+  if (config.web_server_addresses)
+    zygote.worker.web_servers = worker::Admission::web_servers(*config.web_server_addresses);
   auto trusted = http::TrustedProxies::parse(config.trust_proxy);
   if (!trusted) return fail(Remedy::Refuse, "--trust-proxy: " + trusted.error().message);
   zygote.worker.trusted_proxies = std::move(*trusted);

@@ -76,6 +76,7 @@ Result<void> Pool::start() {
   warn_about_machine();
   if (auto opened = listeners_.open(options_.listen, options_.backlog, options_.access); !opened)
     return opened;
+  if (auto checked = check_admission(); !checked) return checked;
   if (!options_.statistics_path.empty()) {
     auto statistics =
         os::UnixListener::create(options_.statistics_path, options_.backlog, options_.access);
@@ -110,6 +111,34 @@ void Pool::warn_about_machine() {
                           "running as root without --user: the application runs as root too; give "
                           "it a user of its own");
   }
+}
+
+// A wall with no door in it is rarely what was meant.
+Result<void> Pool::check_admission() {
+  const worker::Options& options = options_.zygote.worker;
+  for (std::size_t i = 0; i < listeners_.listening().size(); ++i) {
+    const worker::Listening& listener = listeners_.listening()[i];
+    const bool is_web_servers =
+        listener.is_inherited && listener.protocol == worker::Protocol::FastCgi;
+    if (is_web_servers && listener.transport == os::Transport::Unix &&
+        !options.web_servers.admits_anybody(os::Transport::Unix)) {
+      return fail(Remedy::Refuse,
+                  "environment variable FCGI_WEB_SERVER_ADDRS: it names addresses, but the socket "
+                  "that was passed is a UNIX socket, on which nobody has one; unset it, or pass a "
+                  "TCP socket");
+    }
+    std::string_view rule;
+    if (!options.admission.admits_anybody(listener.transport)) rule = "--allow";
+    if (is_web_servers && !options.web_servers.admits_anybody(listener.transport))
+      rule = "environment variable FCGI_WEB_SERVER_ADDRS";
+    if (rule.empty()) continue;
+    environment_.log->log(
+        Severity::Warning,
+        fmt::format("everybody who connects to {} will be refused: {} names nobody for {} sockets",
+                    listeners_.describe(i), rule,
+                    listener.transport == os::Transport::Unix ? "UNIX" : "TCP"));
+  }
+  return {};
 }
 
 Result<void> Pool::start_monitoring() {

@@ -114,6 +114,7 @@ class Pool {
   };
 
   void warn_about_machine();
+  Result<void> check_admission();
   Result<void> start_monitoring();
   Result<void> start_zygote();
   void on_control(std::uint32_t generation);

@@ -52,8 +52,9 @@ enum class Event : std::uint8_t {
   Refused,            // over a limit; answered with an error by ourselves
   TimedOut,           // a peer was too slow
   ApplicationFailed,  // the application died or returned nonsense
+  NotAdmitted,        // connections of whoever may not connect; closed at once
 };
-inline constexpr std::size_t kEvents = 6;
+inline constexpr std::size_t kEvents = 7;
 
 inline constexpr std::size_t kMethodLimit = 15;
 inline constexpr std::size_t kUriLimit = 255;

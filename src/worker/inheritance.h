@@ -18,6 +18,7 @@
 #include "runtime/app.h"
 #include "shm/mapping.h"
 #include "worker/access_log.h"
+#include "worker/admission.h"
 #include "worker/listening.h"
 #include "worker/pool_host.h"
 #include "worker/protocol_exchange.h"
@@ -32,6 +33,8 @@ struct Options {
   std::optional<AccessLog> http_access_log;  // empty: none is written
   std::optional<AccessLog> fcgi_access_log;
   http::TrustedProxies trusted_proxies;
+  Admission admission;
+  Admission web_servers;  // besides, on inherited listeners for FastCGI
   http::ForwardingFields forwarding = http::ForwardingFields::XForwarded;
   std::chrono::milliseconds
       idle_timeout{};  // a kept connection without a request is closed after it

@@ -14,6 +14,7 @@ struct Listening {
   int fd = -1;
   Protocol protocol = Protocol::FastCgi;
   os::Transport transport = os::Transport::Unix;
+  bool is_inherited = false;  // of who started this server
 };
 
 }  // namespace bladepsgi::worker

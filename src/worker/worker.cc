@@ -229,6 +229,7 @@ class Worker {
       if (socket.is_open()) {
         first_listener_ = index + 1;
         if (is_guess) guess_.was_right();
+        if (!is_admitted(socket.get(), listener)) return true;
         give_up_kept();  // before serving: it would wait behind a busy worker while others are free
         if (listener.transport == os::Transport::Tcp) set_no_delay(socket.get());
         if (is_http) {
@@ -246,6 +247,21 @@ class Worker {
     }
     if (is_guess) guess_.was_wrong();
     if (!pause_) nobody_waited_ = os::monotonic_now();
+    return false;
+  }
+
+  [[nodiscard]] bool is_admitted(int socket, const Listening& listener) {
+    const Options& options = inheritance_.options;
+    std::string_view rule = "--allow";
+    auto refused = options.admission.refuse(socket, listener.transport);
+    if (!refused && listener.is_inherited && listener.protocol == Protocol::FastCgi) {
+      rule = "FCGI_WEB_SERVER_ADDRS";
+      refused = options.web_servers.refuse(socket, listener.transport);
+    }
+    if (!refused) return true;
+    slot_.count(shm::Event::NotAdmitted);
+    peer_log_.say(Severity::Warning,
+                  fmt::format("refused a connection of {}: {} does not name it", *refused, rule));
     return false;
   }
 
