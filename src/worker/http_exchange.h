@@ -45,11 +45,11 @@ class HttpExchange final : public ProtocolExchange {
 
   [[nodiscard]] const http::Request& request() const { return connection_.request(); }
 
-  // There is no stream for it: it goes to standard error.
   [[nodiscard]] std::uint64_t parameter_shape() const noexcept override {
     return 2 * own_shape() + 1;
   }
 
+  // There is no stream for it: it goes to standard error.
   void write_error(Bytes bytes) noexcept override;
 
   [[nodiscard]] bool knows_informational() const noexcept override {
