@@ -352,4 +352,16 @@ std::string evaluate(const std::string& code);
 // The number of live Perl values.
 std::int64_t live_values();
 
+// What is left of a process at its end.
+struct Remains {
+  std::int64_t values = 0;      // that were live when `body` was done
+  std::size_t bytes = 0;        // still allocated when the interpreter was gone
+  std::string complaints = {};  // of Perl about what it found when it was torn down
+};
+
+// Runs `body` in a child, and tears the interpreter down there to the last value (PL_perl_destruct_level 2, which Debian's perl does
+// not take from the environment). What a run of more rounds leaves more of was lost in them: values that nobody freed, or memory
+// that was no value's any more.
+Remains remains_of_child(const std::function<void()>& body);
+
 }  // namespace bladepsgi::perl

@@ -2,11 +2,21 @@
 // runs.
 #include "runtime/perl/testing.h"
 
+#include <malloc.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <array>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
 
 #include <gtest/gtest.h>
 
+#include "runtime/perl/fork_watch.h"
 #include "runtime/perl/guard.h"
 
 #include "runtime/perl/perl_api.h"
@@ -107,6 +117,81 @@ std::string evaluate(const std::string& code) {
 std::int64_t live_values() {
   PerlInterpreter* my_perl = application().interpreter();
   return PL_sv_count;
+}
+
+namespace {
+
+std::string read_all(int fd) {
+  std::string all;
+  char text[4096];
+  for (ssize_t size = 0; (size = ::read(fd, text, sizeof text)) > 0;) {
+    all.append(text, static_cast<std::size_t>(size));
+  }
+  return all;
+}
+
+void tear_down_interpreter() {
+  PerlInterpreter* my_perl = application().interpreter();
+  PL_perl_destruct_level = 2;
+  perl_destruct(my_perl);
+  perl_free(my_perl);
+}
+
+// Bytes that are allocated. Of each small size malloc keeps up to seven freed blocks at hand and counts them as allocated: here it has
+// seven of each.
+std::size_t allocated_bytes() {
+  constexpr std::size_t kLargest = 1032;
+  constexpr std::size_t kStep = 16;
+  constexpr int kKept = 7;
+  std::array<void*, 2 * kKept*(kLargest / kStep)> blocks;
+  std::size_t count = 0;
+  for (std::size_t size = 24; size <= kLargest; size += kStep) {
+    for (int number = 0; number < 2 * kKept; ++number)
+      blocks.at(count++) = std::malloc(size);
+  }
+  for (std::size_t number = 0; number < count; ++number)
+    std::free(blocks.at(number));
+  return ::mallinfo2().uordblks;
+}
+
+}  // namespace
+
+Remains remains_of_child(const std::function<void()>& body) {
+  struct Figures {
+    std::int64_t values;
+    std::size_t bytes;
+  };
+
+  const int complaints = ::memfd_create("complaints", MFD_CLOEXEC);
+  int ends[2];
+  EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  application().before_fork();
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    adopt_process();
+    body();
+    Figures figures{.values = live_values(), .bytes = 0};
+    ::dup2(complaints, STDERR_FILENO);
+    tear_down_interpreter();
+#ifdef __SANITIZE_ADDRESS__
+    if (__lsan_do_recoverable_leak_check() != 0) ::_exit(2);  // nothing is held by Perl any more
+#endif
+    figures.bytes = allocated_bytes();
+    ::_exit(::write(ends[1], &figures, sizeof figures) == sizeof figures ? 0 : 1);
+  }
+  ::close(ends[1]);
+  Figures figures{};
+  const ssize_t got = ::read(ends[0], &figures, sizeof figures);
+  ::close(ends[0]);
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  ::lseek(complaints, 0, SEEK_SET);
+  Remains remains{
+      .values = figures.values, .bytes = figures.bytes, .complaints = read_all(complaints)};
+  ::close(complaints);
+  EXPECT_EQ(got, static_cast<ssize_t>(sizeof figures)) << remains.complaints;
+  EXPECT_EQ(status, 0);
+  return remains;
 }
 
 }  // namespace bladepsgi::perl
