@@ -48,7 +48,7 @@ TEST_F(Objects, ContextTellsWhereItIs) {
   EXPECT_EQ(run("$main::context->is_worker ? 'yes' : 'no'"), "no");
   EXPECT_THAT(run("$main::context->set_worker_status('x')"),
               HasSubstr("this is not a worker process at "));
-  server.host.role_ = runtime::ChildRole::Worker;
+  server.host.current_role = runtime::ChildRole::Worker;
   EXPECT_EQ(run("$main::context->is_worker ? 'yes' : 'no'"), "yes");
   EXPECT_EQ(run("$main::context->set_worker_status('Busy') ? 'true' : 'false'"), "true");
   EXPECT_EQ(server.host.status, 'B');
@@ -180,7 +180,7 @@ TEST_F(Objects, MistakesNameObjectAndCause) {
             "ok");
   EXPECT_THAT(run("$main::context->new_semaphore('twice', 1)"),
               HasSubstr("cannot create semaphore 'twice': the name is taken at "));
-  server.host.role_ = runtime::ChildRole::Worker;
+  server.host.current_role = runtime::ChildRole::Worker;
   EXPECT_THAT(run("$main::context->request_auxiliary_process('late', sub {})"),
               HasSubstr("cannot create auxiliary process 'late': not while loading"));
 }

@@ -190,7 +190,7 @@ class FakeExchange final : public runtime::Exchange {
 
 class FakeHost final : public runtime::Host {
  public:
-  [[nodiscard]] runtime::ChildRole role() const noexcept override { return role_; }
+  [[nodiscard]] runtime::ChildRole role() const noexcept override { return current_role; }
 
   [[nodiscard]] std::string_view application_path() const noexcept override { return path; }
 
@@ -206,7 +206,7 @@ class FakeHost final : public runtime::Host {
 
   bool set_worker_status(char octet) noexcept override {
     status = octet;
-    return role_ == runtime::ChildRole::Worker;
+    return current_role == runtime::ChildRole::Worker;
   }
 
   Result<runtime::ObjectId> new_semaphore(std::string_view name,
@@ -265,7 +265,7 @@ class FakeHost final : public runtime::Host {
   }
 
   Result<std::uint32_t> request_auxiliary(std::string_view name) noexcept override {
-    if (role_ != runtime::ChildRole::Zygote) {
+    if (current_role != runtime::ChildRole::Zygote) {
       return fail(Remedy::Refuse, "not while loading");
     }
     auxiliaries.emplace_back(name);
@@ -287,7 +287,7 @@ class FakeHost final : public runtime::Host {
     runtime::OnDeath on_death;
   };
 
-  runtime::ChildRole role_ = runtime::ChildRole::Zygote;
+  runtime::ChildRole current_role = runtime::ChildRole::Zygote;
   std::string path = "app.psgi";
   std::string loader_name;
   std::vector<std::string> lines;
@@ -310,6 +310,7 @@ class Scratch {
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   // Writes a file and returns its path.
+  // NOLINTNEXTLINE(modernize-use-nodiscard): the path is often known
   std::string write(const std::string& name, std::string_view content) const;
 
   [[nodiscard]] std::string path() const { return path_; }

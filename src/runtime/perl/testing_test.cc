@@ -76,7 +76,7 @@ std::string Server::load(std::string_view code, runtime::ErrorStream errors) {
 Server::Server(std::string_view code, runtime::ErrorStream errors) {
   const std::string failure = load(code, errors);
   EXPECT_EQ(failure, "");
-  host.role_ = runtime::ChildRole::Worker;
+  host.current_role = runtime::ChildRole::Worker;
 }
 
 Played Server::play(Script script) {
