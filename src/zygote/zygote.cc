@@ -13,6 +13,7 @@
 
 #include "base/text.h"
 #include "os/clock.h"
+#include "os/heap.h"
 #include "os/lifeline.h"
 #include "os/log.h"
 #include "os/process.h"
@@ -57,6 +58,7 @@ class Zygote {
     if (options_.preload) {
       if (const int code = load(inheritance_.slot, log_); code != 0) return code;
       warn_about_shared_handles();
+      os::settle_heap();
     } else {
       // No code of the application ever runs in this process.
       os::block_all_signals();

@@ -9,6 +9,7 @@
 #include "runtime/perl/embedded.h"
 #include "runtime/perl/error_stream.h"
 #include "runtime/perl/fork_watch.h"
+#include "runtime/perl/free_lists.h"
 #include "runtime/perl/guard.h"
 #include "runtime/perl/input.h"
 #include "runtime/perl/interpreter.h"
@@ -254,6 +255,7 @@ Result<void> Application::load(runtime::Host& host, const runtime::LoadOptions& 
     end_stray_child(guarded.exited, guarded.status);
   }
   if (loaded && !guarded.exited) {
+    order_free_lists(aTHX);
     return {};
   }
   before_fork();  // what it printed before it failed may say why
