@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "base/bytes.h"
@@ -28,6 +29,20 @@ enum class Event : std::uint8_t {
 struct Refusal {
   int status = 400;
   std::string_view reason;  // for the log; lives for ever
+};
+
+// What takes a connection to another engine: a fresh one that is given these bytes says all that this one has said since the first of
+// them, and goes on where this one is.
+struct Unserved {
+  Bytes bytes;                // empty: between two requests
+  std::uint32_t replies = 0;  // so many bytes of pending_output() came of them
+};
+
+// What is here of the body of the request that has begun, and has not been consumed.
+struct BodyAhead {
+  std::uint64_t bytes = 0;
+  bool is_whole = false;      // nothing more is to be waited for: it ends here, or breaks off
+  bool needs_answer = false;  // the peer waits for a word of ours before it sends more
 };
 
 class Engine {
@@ -79,6 +94,18 @@ class Engine {
 
   // The end of the response has been sent (or will not be).
   virtual void request_ended() = 0;
+
+  // --- moving to another engine
+  // For who means to ask unserved(): the bytes of each request are kept from its first one on, in the receive buffer, which is full by
+  // them sooner or later.
+  virtual void keep_unserved() = 0;
+  // Valid until the next call that is not const. Empty: not now, the rest of an older request is on its way, or of this one not all
+  // bytes are there any more.
+  [[nodiscard]] virtual std::optional<Unserved> unserved() const = 0;
+  // The request will be served here: its bytes need not be kept. Those of the next one are.
+  virtual void forget_unserved() = 0;
+  // From Event::Request until the body is consumed.
+  [[nodiscard]] virtual BodyAhead body_ahead() const = 0;
 
   // --- output of the engine itself
   [[nodiscard]] virtual Bytes pending_output() const = 0;

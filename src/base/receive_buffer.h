@@ -21,14 +21,20 @@ class ReceiveBuffer {
   // Where to receive into; empty while it is full of what has not been consumed, or is pinned.
   [[nodiscard]] WritableBytes space() {
     if (!storage_) storage_ = std::make_unique_for_overwrite<std::byte[]>(capacity_);
-    if (begin_ == end_) {
+    const std::size_t keep = holds_ ? held_ : begin_;
+    if (keep == end_) {
+      const bool holds = holds_;
       clear();
-    } else if (capacity_ - end_ < capacity_ / 4 && size() <= capacity_ / 2) {
+      if (holds) hold();
+    } else if ((!holds_ || pinned_ == 0) && capacity_ - end_ < capacity_ / 4 &&
+               end_ - keep <= capacity_ / 2) {
       // So that a reader of small pieces does not move it all each time.
       used_ = std::max(used_, end_);
-      std::memmove(storage_.get() + pinned_, storage_.get() + begin_, size());
-      end_ = pinned_ + size();
-      begin_ = pinned_;
+      const std::size_t shift = keep - (holds_ ? 0 : pinned_);
+      std::memmove(storage_.get() + keep - shift, storage_.get() + keep, end_ - keep);
+      end_ -= shift;
+      begin_ -= shift;
+      held_ = keep - shift;
       clean_ = 0;
     }
     return {storage_.get() + end_, capacity_ - end_};
@@ -54,29 +60,45 @@ class ReceiveBuffer {
 
   void unpin() { pinned_ = 0; }
 
-  // Drops what is unread.
-  void clear() {
-    used_ = std::max(used_, end_);
-    begin_ = end_ = pinned_;
-    clean_ = 0;
+  // What comes after this moment stays, consumed or not, until it is let go or dropped; space() is smaller by it. It may move,
+  // but for what is pinned.
+  void hold() {
+    held_ = begin_;
+    holds_ = true;
   }
 
-  // Overwrites what has been consumed or dropped; nothing while something is pinned.
+  void let_go() { holds_ = false; }
+
+  [[nodiscard]] bool is_holding() const { return holds_; }
+
+  [[nodiscard]] Bytes held() const { return {storage_.get() + held_, end_ - held_}; }
+
+  // Drops what is unread, and what is held.
+  void clear() {
+    used_ = std::max(used_, end_);
+    begin_ = end_ = held_ = pinned_;
+    clean_ = 0;
+    holds_ = false;
+  }
+
+  // Overwrites what has been consumed or dropped, and is not held; nothing while something is pinned.
   void wipe() {
     if (!storage_ || pinned_ > 0) return;
-    if (empty()) clear();
-    bladepsgi::wipe(storage_.get() + clean_, begin_ - clean_);
-    clean_ = begin_;
+    if (empty() && !holds_) clear();
+    const std::size_t until = holds_ ? held_ : begin_;
+    if (until > clean_) bladepsgi::wipe(storage_.get() + clean_, until - clean_);
+    clean_ = until;
     if (used_ > end_) bladepsgi::wipe(storage_.get() + end_, used_ - end_);
     used_ = 0;
   }
 
   // Gives the storage back, if nothing is in it.
   void release() {
-    if (empty() && pinned_ == 0) {
+    if (empty() && pinned_ == 0 && (!holds_ || held_ == end_)) {
+      holds_ = false;
       wipe();
       storage_.reset();
-      used_ = begin_ = end_ = clean_ = 0;
+      used_ = begin_ = end_ = clean_ = held_ = 0;
     }
   }
 
@@ -87,7 +109,9 @@ class ReceiveBuffer {
   std::size_t end_ = 0;
   std::size_t pinned_ = 0;  // what is before it is left alone
   std::size_t clean_ = 0;   // what is before it has been wiped
-  std::size_t used_ = 0;    // bytes behind end_, up to here, have been written since the last wipe
+  std::size_t held_ = 0;    // what is behind it stays, if holds_
+  bool holds_ = false;
+  std::size_t used_ = 0;  // bytes behind end_, up to here, have been written since the last wipe
 };
 
 }  // namespace bladepsgi

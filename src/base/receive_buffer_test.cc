@@ -109,5 +109,57 @@ TEST(ReceiveBuffer, HasRoomForItsCapacity) {
   EXPECT_EQ(buffer.space().size(), 16U);
 }
 
+TEST(ReceiveBuffer, WhatIsHeldCanBeReadAgain) {
+  constexpr std::size_t kCapacity = 64;
+  ReceiveBuffer buffer(kCapacity);
+  const auto receive = [&buffer](std::string_view text) {
+    const WritableBytes space = buffer.space();
+    ASSERT_LE(text.size(), space.size());
+    std::memcpy(space.data(), text.data(), text.size());
+    buffer.received(text.size());
+  };
+  receive("gone, ");
+  buffer.consume(6);
+  buffer.hold();
+  receive("held");
+  buffer.consume(2);
+  receive(" and more");
+  EXPECT_EQ(as_text(buffer.held()), "held and more");
+  EXPECT_EQ(as_text(buffer.unread()), "ld and more");
+  buffer.wipe();
+  EXPECT_EQ(as_text(buffer.held()), "held and more");
+  receive(std::string(40, 'x'));
+  buffer.consume(51);
+  EXPECT_TRUE(buffer.empty());
+  EXPECT_EQ(buffer.space().size(), kCapacity - 53) << "more is held than is worth moving";
+  EXPECT_EQ(buffer.held().size(), 53U);
+  buffer.let_go();
+  EXPECT_EQ(buffer.space().size(), kCapacity);
+}
+
+TEST(ReceiveBuffer, WhatIsHeldMovesWithTheRestUnlessSomethingIsPinned) {
+  ReceiveBuffer buffer(64);
+  static_cast<void>(buffer.space());
+  buffer.received(50);
+  buffer.consume(40);
+  buffer.hold();
+  buffer.consume(10);
+  EXPECT_EQ(buffer.space().size(), 54U);
+  EXPECT_EQ(buffer.held().size(), 10U);
+  buffer.clear();
+  buffer.hold();
+  static_cast<void>(buffer.space());
+  buffer.hold();
+  buffer.received(10);
+  buffer.consume(10);
+  ASSERT_TRUE(buffer.try_pin());
+  buffer.received(44);
+  buffer.consume(44);
+  EXPECT_EQ(buffer.space().size(), 10U);
+  EXPECT_EQ(buffer.held().size(), 54U);
+  buffer.let_go();
+  EXPECT_EQ(buffer.space().size(), 54U);
+}
+
 }  // namespace
 }  // namespace bladepsgi

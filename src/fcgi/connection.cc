@@ -49,6 +49,7 @@ void Connection::reset() {
   aborted_ = false;
   stdin_open_ = data_open_ = trailing_stdin_ = false;
   ignored_ = 0;
+  replies_ = 0;
   output_.clear();
   output_begin_ = 0;
   get_values_.clear();
@@ -94,6 +95,10 @@ Event Connection::next() {
   for (;;) {
     if (phase_ == Phase::Dropped) return Event::Dropped;
     if (phase_ == Phase::Closing) return Event::Close;
+    if (keeps_unserved_ && phase_ == Phase::Idle && is_between_records()) {
+      input_.hold();
+      replies_ = 0;
+    }
     if (content_left_ > 0) {
       if (const auto event = take_content()) return *event;
       continue;
@@ -186,6 +191,7 @@ bool Connection::answer(Bytes record) {
     return false;
   }
   append(output_, record);
+  replies_ += static_cast<std::uint32_t>(record.size());
   return true;
 }
 
@@ -408,6 +414,7 @@ void Connection::request_ended() {
   if (phase_ != Phase::Active) return;
   phase_ = request_.keep_connection ? Phase::Idle : Phase::Closing;
   aborted_ = false;
+  input_.let_go();
   forget_parameters();
   input_.wipe();
   ignored_ = 0;
@@ -415,6 +422,42 @@ void Connection::request_ended() {
     sink_ = Sink::Skip;
     count_ignored(content_left_ + padding_left_);
   }
+}
+
+std::optional<Unserved> Connection::unserved() const {
+  if (phase_ == Phase::Dropped || phase_ == Phase::Closing) return std::nullopt;
+  if (phase_ == Phase::Idle && is_between_records()) return Unserved{input_.unread(), 0};
+  if (!input_.is_holding()) return std::nullopt;
+  return Unserved{input_.held(), replies_};
+}
+
+BodyAhead Connection::body_ahead() const {
+  BodyAhead ahead;
+  if (phase_ != Phase::Active || !stdin_open_ || peer_closed_ || is_body_complete()) {
+    ahead.is_whole = true;
+    return ahead;
+  }
+  const Bytes here = input_.unread();
+  if (sink_ == Sink::Body) ahead.bytes = std::min(here.size(), content_left_);
+  std::size_t at = content_left_ + padding_left_;
+  for (; !ahead.is_whole && at + kHeaderSize <= here.size();) {
+    const Header header = Header::parse(here.subspan(at).first<kHeaderSize>());
+    at += kHeaderSize;
+    const bool is_ours = header.version == kVersion1 && header.request_id == request_.id;
+    if (is_ours && header.is(RecordType::Stdin) && header.content_length > 0) {
+      ahead.bytes += std::min<std::size_t>(header.content_length, here.size() - at);
+    } else if (is_ours || header.version != kVersion1) {
+      ahead.is_whole = true;  // the end, an abort, or what breaks the protocol
+    } else {
+      ahead.needs_answer = true;  // a question, or a second request
+    }
+    at += std::size_t{header.content_length} + header.padding_length;
+  }
+  if (ahead.bytes >= body_left_) {
+    ahead.bytes = body_left_;
+    ahead.is_whole = true;
+  }
+  return ahead;
 }
 
 Bytes Connection::pending_output() const {

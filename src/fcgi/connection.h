@@ -104,6 +104,15 @@ class Connection final : public Engine {
   // The worker has sent END_REQUEST (or will not): what still comes for that id is ignored.
   void request_ended() override;
 
+  // --- moving to another engine: possible at the end of any record between two requests
+  void keep_unserved() override { keeps_unserved_ = true; }
+
+  [[nodiscard]] std::optional<Unserved> unserved() const override;
+
+  void forget_unserved() override { input_.let_go(); }
+
+  [[nodiscard]] BodyAhead body_ahead() const override;
+
   // --- output of the engine itself: replies to management records and refusals
   [[nodiscard]] Bytes pending_output() const override;
   void output_sent(std::size_t size) override;
@@ -149,6 +158,8 @@ class Connection final : public Engine {
 
   [[nodiscard]] bool is_input_complete() const { return !stdin_open_ && !data_open_; }
 
+  [[nodiscard]] bool is_between_records() const { return content_left_ == 0 && padding_left_ == 0; }
+
   Event drop(ProtocolError error);
   Event need_more();
   // Each returns an event, or nothing to carry on.
@@ -172,6 +183,7 @@ class Connection final : public Engine {
   Values values_;
 
   ReceiveBuffer input_;
+  bool keeps_unserved_ = false;
 
   Phase phase_ = Phase::Idle;
   ProtocolError error_ = ProtocolError::None;
@@ -198,6 +210,7 @@ class Connection final : public Engine {
   std::vector<Parameter> parameters_;
 
   std::uint64_t ignored_ = 0;
+  std::uint32_t replies_ = 0;  // bytes of them since the first byte that is held
   std::vector<std::byte> get_values_;
   std::vector<std::byte> output_;
   std::size_t output_begin_ = 0;

@@ -965,5 +965,98 @@ TEST(OthersBugs, StaleBytesInReservedFieldsAreNoMatter) {
   EXPECT_EQ(play(bytes).log, "request 1 role 1\n  A=1\nbody(b) complete\nclose\n");
 }
 
+// --- moving to another engine
+
+// The log up to the end of the last request that has ended.
+std::string ended_part(const std::string& log) {
+  const std::size_t last = log.rfind("\nbody(");
+  return last == std::string::npos ? "" : log.substr(0, log.find('\n', last + 1) + 1);
+}
+
+TEST(Connection, AnotherOneGoesOnWhereThisOneIs) {
+  const std::string bytes =
+      whole_request(1, true, {{"A", "1"}}, "first body") + record(RecordType::Stdin, 1) +
+      get_values({"FCGI_MAX_CONNS"}, 3) + begin(7, true) +
+      record(RecordType::Params, 7, encode({{"B", "2"}}), 5) + get_values({"FCGI_MAX_REQS"}) +
+      begin(8, true) + record(RecordType::Params, 7, encode({{"C", "3"}})) +
+      record(RecordType::Params, 7) + body(7, "second", 4) + begin(9, true) +
+      params(9, {{"D", "4"}}) + record(RecordType::AbortRequest, 9) +
+      whole_request(10, false, {{"E", "5"}}, "last");
+  const Played whole = play(bytes);
+  std::size_t moved = 0;
+  for (std::size_t cut = 0; cut < bytes.size(); ++cut) {
+    Player before;
+    before.connection().keep_unserved();
+    before.feed(std::string_view(bytes).substr(0, cut));
+    const auto unserved = before.connection().unserved();
+    if (!unserved) continue;
+    ++moved;
+    Player after;
+    after.feed(as_text(unserved->bytes));
+    after.feed(std::string_view(bytes).substr(cut));
+    after.close();
+    EXPECT_EQ(ended_part(before.log()) + after.log(), whole.log) << "cut at " << cut;
+    ASSERT_LE(unserved->replies, before.output().size());
+    EXPECT_EQ(
+        before.output().substr(0, before.output().size() - unserved->replies) + after.output(),
+        whole.output)
+        << "cut at " << cut;
+  }
+  EXPECT_EQ(moved, bytes.size());
+}
+
+TEST(Connection, InTheMiddleOfARecordThatNobodyReadsThereIsNothingToMove) {
+  Connection connection;
+  connection.keep_unserved();
+  const std::string bytes = begin(1, true) + params(1, {}) + body(1, "a body");
+  ASSERT_EQ(feed(connection, bytes.substr(0, bytes.size() - 10)), Event::Request);
+  EXPECT_EQ(connection.next(), Event::Body);
+  connection.forget_unserved();
+  EXPECT_FALSE(connection.unserved());
+  connection.request_ended();
+  EXPECT_EQ(connection.next(), Event::NeedMore);
+  EXPECT_FALSE(connection.unserved());
+  EXPECT_EQ(feed(connection, bytes.substr(bytes.size() - 10)), Event::NeedMore);
+  ASSERT_TRUE(connection.unserved());
+  EXPECT_TRUE(connection.unserved()->bytes.empty());
+}
+
+TEST(Connection, SaysHowMuchOfTheBodyIsHere) {
+  const std::string head = begin(1) + params(1, {});
+  const std::string content = body(1, "0123456789", 4);
+  for (std::size_t size = 0; size <= content.size(); ++size) {
+    Connection connection;
+    ASSERT_EQ(feed(connection, head + content.substr(0, size)), Event::Request);
+    const BodyAhead ahead = connection.body_ahead();
+    EXPECT_EQ(ahead.is_whole, size == content.size()) << size;
+    EXPECT_FALSE(ahead.needs_answer);
+    std::size_t taken = 0;
+    while (connection.next() == Event::Body) {
+      taken += connection.body().size();
+      connection.consume_body(connection.body().size());
+    }
+    EXPECT_EQ(ahead.bytes, taken) << size;
+  }
+}
+
+TEST(Connection, ABodyIsWholeWhenItsLengthIsHereOrNothingMoreCanCome) {
+  const auto ahead = [](std::string_view bytes, std::optional<std::uint64_t> length) {
+    Connection connection;
+    EXPECT_EQ(feed(connection, begin(1) + params(1, {}) + std::string(bytes)), Event::Request);
+    connection.set_body_length(length);
+    return connection.body_ahead();
+  };
+  EXPECT_FALSE(ahead(record(RecordType::Stdin, 1, "four"), 5).is_whole);
+  EXPECT_TRUE(ahead(record(RecordType::Stdin, 1, "four"), 4).is_whole);
+  EXPECT_TRUE(ahead("", 0).is_whole);
+  EXPECT_FALSE(ahead("", std::nullopt).is_whole);
+  EXPECT_TRUE(ahead(record(RecordType::AbortRequest, 1), std::nullopt).is_whole);
+  EXPECT_TRUE(ahead(std::string(8, '\x7f'), std::nullopt).is_whole) << "what breaks the protocol";
+  const BodyAhead asked = ahead(get_values({"FCGI_MAX_CONNS"}), std::nullopt);
+  EXPECT_FALSE(asked.is_whole);
+  EXPECT_TRUE(asked.needs_answer);
+  EXPECT_TRUE(ahead(begin(2), std::nullopt).needs_answer);
+}
+
 }  // namespace
 }  // namespace bladepsgi::fcgi

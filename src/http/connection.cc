@@ -77,6 +77,7 @@ Event Connection::next() {
 }
 
 Event Connection::take_head() {
+  if (keeps_unserved_ && !head_.is_started() && !input_.is_holding()) input_.hold();
   const HeadParser::Taken taken = head_.take(as_text(input_.unread()));
   input_.consume(taken.consumed);
   switch (taken.progress) {
@@ -214,6 +215,7 @@ bool Connection::must_close() const {
 void Connection::request_ended() {
   if (phase_ != Phase::Active) return;
   continues_ = false;
+  input_.let_go();
   if (must_close()) {
     phase_ = Phase::Closing;
     return;
@@ -223,6 +225,43 @@ void Connection::request_ended() {
   if (!body_ended_) return;
   head_.clear();
   phase_ = Phase::Idle;
+}
+
+std::optional<Unserved> Connection::unserved() const {
+  if (phase_ != Phase::Idle && phase_ != Phase::Active) return std::nullopt;
+  // What was said of a wish for the body cannot be said again.
+  if (phase_ == Phase::Active && body_wanted_) return std::nullopt;
+  if (input_.is_holding()) return Unserved{input_.held(), 0};
+  if (phase_ == Phase::Active || head_.is_started()) return std::nullopt;
+  return Unserved{input_.unread(), 0};
+}
+
+BodyAhead Connection::body_ahead() const {
+  BodyAhead ahead;
+  if (phase_ != Phase::Active || body_ended_ || is_malformed_ || peer_closed_) {
+    ahead.is_whole = true;
+    return ahead;
+  }
+  std::string_view here = as_text(input_.unread());
+  ahead.needs_answer = awaits_word() && here.empty();
+  if (!request().is_chunked) {
+    ahead.bytes = std::min<std::uint64_t>(here.size(), length_left_);
+    ahead.is_whole = ahead.bytes == length_left_;
+    return ahead;
+  }
+  ChunkDecoder chunks = chunks_;
+  for (;;) {
+    const std::uint64_t data = std::min<std::uint64_t>(here.size(), chunks.data_left());
+    ahead.bytes += data;
+    chunks.consume(data);
+    here.remove_prefix(static_cast<std::size_t>(data));
+    if (here.empty()) return ahead;
+    const ChunkDecoder::Taken taken = chunks.take(here);
+    here.remove_prefix(taken.consumed);
+    ahead.is_whole = taken.progress == ChunkDecoder::Progress::End ||
+                     taken.progress == ChunkDecoder::Progress::Malformed;
+    if (taken.progress != ChunkDecoder::Progress::Data) return ahead;
+  }
 }
 
 Bytes Connection::pending_output() const {

@@ -84,6 +84,15 @@ class Connection final : public Engine {
   // The response is complete (or will not be). What is left of the body is read away if the connection is kept.
   void request_ended() override;
 
+  // --- moving to another engine
+  void keep_unserved() override { keeps_unserved_ = true; }
+
+  [[nodiscard]] std::optional<Unserved> unserved() const override;
+
+  void forget_unserved() override { input_.let_go(); }
+
+  [[nodiscard]] BodyAhead body_ahead() const override;
+
   // --- output of the engine itself: "100 Continue". To be sent before anything else.
   [[nodiscard]] Bytes pending_output() const override;
 
@@ -139,6 +148,7 @@ class Connection final : public Engine {
   Limits limits_;
 
   ReceiveBuffer input_;
+  bool keeps_unserved_ = false;
 
   Phase phase_ = Phase::Idle;
   std::string_view error_;

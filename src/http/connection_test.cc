@@ -339,5 +339,76 @@ TEST(HttpConnection, MemoryIsGivenBackToWait) {
   EXPECT_EQ(feed(connection, kGet.substr(3)), Event::Request);
 }
 
+// The log up to the end of the last request that has ended.
+std::string ended_part(const std::string& log) {
+  const std::size_t last = log.rfind("\nbody(");
+  return last == std::string::npos ? "" : log.substr(0, log.find('\n', last + 1) + 1);
+}
+
+TEST(HttpConnection, AnotherOneGoesOnWhereThisOneIs) {
+  const std::string bytes = "\r\n" + kGet + post("Content-Length: 5\r\n") + "12345\r\n" +
+                            post("Transfer-Encoding: chunked\r\n") +
+                            "3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\nT: t\r\n\r\n" + kGet;
+  Player whole;
+  whole.feed(bytes);
+  whole.close();
+  std::size_t moved = 0;
+  for (std::size_t cut = 0; cut < bytes.size(); ++cut) {
+    Player before({}, false);
+    before.connection().keep_unserved();
+    before.feed(std::string_view(bytes).substr(0, cut));
+    const auto unserved = before.connection().unserved();
+    // The player wants each body, and with that has said so.
+    if (!unserved) {
+      EXPECT_TRUE(before.connection().is_active()) << cut << before.log();
+      continue;
+    }
+    ++moved;
+    EXPECT_EQ(unserved->replies, 0U);
+    Player after;
+    after.feed(as_text(unserved->bytes));
+    after.feed(std::string_view(bytes).substr(cut));
+    after.close();
+    EXPECT_EQ(ended_part(before.log()) + after.log(), whole.log()) << "cut at " << cut;
+  }
+  EXPECT_GT(moved, bytes.size() / 2);
+}
+
+TEST(HttpConnection, SaysHowMuchOfTheBodyIsHere) {
+  for (const bool is_chunked : {false, true}) {
+    const std::string head =
+        post(is_chunked ? "Transfer-Encoding: chunked\r\n" : "Content-Length: 10\r\n");
+    const std::string content = is_chunked ? "3\r\n012\r\n7\r\n3456789\r\n0\r\n\r\n" : "0123456789";
+    for (std::size_t size = 0; size <= content.size(); ++size) {
+      Connection connection;
+      connection.keep_unserved();
+      ASSERT_EQ(
+          feed(connection, head + content.substr(0, size) + (size == content.size() ? kGet : "")),
+          Event::Request);
+      const BodyAhead ahead = connection.body_ahead();
+      EXPECT_EQ(ahead.is_whole, size == content.size()) << content.substr(0, size);
+      EXPECT_FALSE(ahead.needs_answer);
+      EXPECT_TRUE(connection.unserved());
+      std::size_t taken = 0;
+      while (connection.next() == Event::Body) {
+        taken += connection.body().size();
+        connection.consume_body(connection.body().size());
+      }
+      EXPECT_EQ(ahead.bytes, taken) << content.substr(0, size);
+    }
+  }
+}
+
+TEST(HttpConnection, APeerThatWaitsForAWordWillNotSendMore) {
+  Connection connection;
+  const std::string head = post("Content-Length: 5\r\nExpect: 100-continue\r\n");
+  ASSERT_EQ(feed(connection, head), Event::Request);
+  EXPECT_TRUE(connection.body_ahead().needs_answer);
+  EXPECT_FALSE(connection.body_ahead().is_whole);
+  connection.reset();
+  ASSERT_EQ(feed(connection, head + "12"), Event::Request);
+  EXPECT_FALSE(connection.body_ahead().needs_answer);
+}
+
 }  // namespace
 }  // namespace bladepsgi::http
