@@ -9,7 +9,7 @@ namespace bladepsgi::handoff {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x42504853;  // "BPHS"
-constexpr std::uint16_t kVersion = 1;
+constexpr std::uint16_t kVersion = 2;
 
 // The head, big-endian like every format of ours that is not memory.
 constexpr std::size_t kAtMagic = 0;
@@ -22,7 +22,7 @@ constexpr std::size_t kAtInlineBytes = 12;
 constexpr std::size_t kAtExternalBytes = 16;
 constexpr std::size_t kAtRequestOffset = 20;
 constexpr std::size_t kAtBytesBeforeFile = 24;
-constexpr std::size_t kAtReserved = 28;
+constexpr std::size_t kAtReplies = 28;
 constexpr std::size_t kAtBodyBytes = 32;
 constexpr std::size_t kAtFileOffset = 40;
 constexpr std::size_t kAtFileLength = 48;
@@ -45,6 +45,10 @@ bool has_good_ranges(const Message& message) {
   const std::uint64_t total = message.total_bytes();
   if (message.request_offset > total) return false;
   if (message.body_bytes > total - message.request_offset) return false;
+  if (message.replies != 0 && message.kind != Kind::PartialRequest &&
+      message.kind != Kind::ReadyRequest) {
+    return false;
+  }
   if (message.kind == Kind::UnsentFile) {
     return message.bytes_before_file <= total && message.file_length > 0 &&
            message.file_offset <= INT64_MAX &&
@@ -60,6 +64,7 @@ bool has_good_length(const Message& message) {
     return message.bytes.empty() && message.external_bytes > kInlineLimit;
   switch (message.kind) {
     case Kind::Idle:
+    case Kind::Closing:
       return message.bytes.empty();
     case Kind::PartialRequest:
     case Kind::ReadyRequest:
@@ -99,14 +104,13 @@ Result<Message, DecodeError> decode(Bytes input) {
   if (input.size() < kHeadSize) return fail(DecodeError::TooShort);
   const std::byte* head = input.data();
   if (load_u32(head + kAtMagic) != kMagic) return fail(DecodeError::NotOurs);
-  if (load_u16(head + kAtVersion) != kVersion || load_u32(head + kAtReserved) != 0)
-    return fail(DecodeError::UnknownVersion);
+  if (load_u16(head + kAtVersion) != kVersion) return fail(DecodeError::UnknownVersion);
   Message message;
   const std::uint8_t protocol = load_u8(head + kAtProtocol);
   if (protocol < 1 || protocol > 2) return fail(DecodeError::UnknownProtocol);
   message.protocol = static_cast<Protocol>(protocol);
   const std::uint8_t kind = load_u8(head + kAtKind);
-  if (kind < 1 || kind > 5) return fail(DecodeError::UnknownKind);
+  if (kind < 1 || kind > 6) return fail(DecodeError::UnknownKind);
   message.kind = static_cast<Kind>(kind);
   message.flags = load_u16(head + kAtFlags);
   if ((message.flags & ~kKnownFlags) != 0) return fail(DecodeError::UnknownFlags);
@@ -114,6 +118,7 @@ Result<Message, DecodeError> decode(Bytes input) {
   message.external_bytes = load_u32(head + kAtExternalBytes);
   message.request_offset = load_u32(head + kAtRequestOffset);
   message.bytes_before_file = load_u32(head + kAtBytesBeforeFile);
+  message.replies = load_u32(head + kAtReplies);
   message.body_bytes = load_u64(head + kAtBodyBytes);
   message.file_offset = load_u64(head + kAtFileOffset);
   message.file_length = load_u64(head + kAtFileLength);
@@ -143,7 +148,7 @@ Bytes encode(const Message& message, EncodedMessage& into) {
   store_u32(head + kAtExternalBytes, message.external_bytes);
   store_u32(head + kAtRequestOffset, message.request_offset);
   store_u32(head + kAtBytesBeforeFile, message.bytes_before_file);
-  store_u32(head + kAtReserved, 0);
+  store_u32(head + kAtReplies, message.replies);
   store_u64(head + kAtBodyBytes, message.body_bytes);
   store_u64(head + kAtFileOffset, message.file_offset);
   store_u64(head + kAtFileLength, message.file_length);

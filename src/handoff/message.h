@@ -22,11 +22,13 @@ namespace bladepsgi::handoff {
 enum class Protocol : std::uint8_t { FastCgi = 1, Http = 2 };
 
 enum class Kind : std::uint8_t {
-  Idle = 1,            // a kept connection between two requests; no bytes
+  Idle = 1,            // a connection between two requests, or before its first; no bytes
   PartialRequest = 2,  // bytes received; more has to come before a worker should have it
   ReadyRequest = 3,    // bytes received; enough for a worker
   UnsentResponse = 4,  // bytes to send, the rest of a finished response
   UnsentFile = 5,      // bytes and a file's range to send, the rest of a finished response
+  Closing =
+      6,  // our side has ended; what the peer still sends is to be read, so that it is not reset. No bytes
 };
 
 // Message::flags: what is known of the connection.
@@ -53,13 +55,15 @@ struct Message {
   // Received bytes: the request begins at request_offset; body_bytes of its body are among them.
   std::uint32_t request_offset = 0;
   std::uint64_t body_bytes = 0;
+  // So many bytes of what the protocol's engine answers to them by itself have been sent.
+  std::uint32_t replies = 0;
 
   // UnsentFile: the first bytes_before_file bytes are sent before the file, the others after it.
   std::uint32_t bytes_before_file = 0;
   std::uint64_t file_offset = 0;
   std::uint64_t file_length = 0;
 
-  // When the request's first byte came, when the peer must have made progress, when everything must be over.
+  // When the request's first byte came, or of an idle connection on which no request has come yet the connection; when the peer must have made progress, when everything must be over.
   Deadline started = 0;
   Deadline progress_deadline = 0;
   Deadline final_deadline = 0;

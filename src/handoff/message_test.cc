@@ -100,13 +100,15 @@ TEST(HandoffMessage, RefusesWhatItDoesNotKnowOrCannotBe) {
 
   const std::vector<Row> rows = {
       {"magic", 0, {'X'}, DecodeError::NotOurs},
-      {"version", 5, {2}, DecodeError::UnknownVersion},
-      {"reserved", 31, {1}, DecodeError::UnknownVersion},
+      {"version", 5, {1}, DecodeError::UnknownVersion},
+      {"version", 5, {3}, DecodeError::UnknownVersion},
+      {"replies without a request", 31, {1}, DecodeError::WrongRange},
       {"protocol 0", 6, {0}, DecodeError::UnknownProtocol},
       {"protocol 3", 6, {3}, DecodeError::UnknownProtocol},
       {"kind 0", 7, {0}, DecodeError::UnknownKind},
-      {"kind 6", 7, {6}, DecodeError::UnknownKind},
+      {"kind 7", 7, {7}, DecodeError::UnknownKind},
       {"kind without bytes", 7, {1}, DecodeError::WrongLength},
+      {"another kind without bytes", 7, {6}, DecodeError::WrongLength},
       {"kind without file", 7, {4}, DecodeError::WrongRange},
       {"flag", 8, {0x80}, DecodeError::UnknownFlags},
       {"flag", 9, {0x20}, DecodeError::UnknownFlags},

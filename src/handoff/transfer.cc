@@ -10,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -17,6 +18,8 @@
 
 namespace bladepsgi::handoff {
 namespace {
+
+constexpr std::array<std::byte, 1> kNudgePacket{};
 
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
 
@@ -113,6 +116,26 @@ SendOutcome send_outcome(int error) {
   }
 }
 
+std::string_view describe(SendOutcome outcome) {
+  switch (outcome) {
+    case SendOutcome::Sent:
+      return "it was sent";
+    case SendOutcome::QueueFull:
+      return "the queue is full";
+    case SendOutcome::TooManyInFlight:
+      return "too many descriptors are under way";
+    case SendOutcome::TooLarge:
+      return "the message is too large";
+    case SendOutcome::NoDescriptors:
+      return "too many open files";
+    case SendOutcome::NoMemory:
+      return "out of memory";
+    case SendOutcome::PeerGone:
+      return "the other side has gone";
+  }
+  return "it could not be sent";
+}
+
 SendOutcome send_packet(int channel, Bytes packet, std::span<const int> descriptors) {
   if (descriptors.size() > kMostDescriptors)
     os::broken_invariant(__FILE__, __LINE__, "too many descriptors for one packet");
@@ -155,6 +178,10 @@ SendOutcome send(int channel, Message message, int connection, int file) {
   return send_packet(channel, encode(message, encoded), std::span(descriptors).first(count));
 }
 
+SendOutcome send_nudge(int channel) {
+  return send_packet(channel, kNudgePacket, {});
+}
+
 Incoming receive(int channel, ReceiveBuffer& buffer) {
   iovec piece{};
   piece.iov_base = buffer.data();
@@ -194,6 +221,8 @@ Incoming receive(int channel, ReceiveBuffer& buffer) {
   if (size == 0) return without_message(ReceiveOutcome::Closed);
   if ((header.msg_flags & MSG_TRUNC) != 0)
     return without_message(ReceiveOutcome::Malformed, "it is longer than any message");
+  if (size == std::ssize(kNudgePacket) && buffer[0] == kNudgePacket[0] && fds.empty())
+    return without_message(ReceiveOutcome::Malformed, kNudge);
   const auto decoded = decode(Bytes(buffer).first(static_cast<std::size_t>(size)));
   if (!decoded) return without_message(ReceiveOutcome::Malformed, describe(decoded.error()));
 

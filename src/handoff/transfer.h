@@ -27,6 +27,9 @@ enum class SendOutcome : std::uint8_t {
   PeerGone,       // EPIPE, ECONNRESET, ENOTCONN, ECONNREFUSED
 };
 
+// "the queue is full"
+[[nodiscard]] std::string_view describe(SendOutcome outcome);
+
 // Which outcome an errno value is. Throws os::SystemError for what should not happen.
 [[nodiscard]] SendOutcome send_outcome(int error);
 
@@ -37,6 +40,10 @@ enum class SendOutcome : std::uint8_t {
 // One packet as it is, at most kMostDescriptors descriptors.
 inline constexpr std::size_t kMostDescriptors = 8;
 [[nodiscard]] SendOutcome send_packet(int channel, Bytes packet, std::span<const int> descriptors);
+
+// A packet that says nothing: it wakes another one of those who watch the queue. Received, it is Malformed for the reason kNudge.
+[[nodiscard]] SendOutcome send_nudge(int channel);
+inline constexpr std::string_view kNudge = "it is a reminder";
 
 enum class ReceiveOutcome : std::uint8_t {
   Received,

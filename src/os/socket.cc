@@ -243,6 +243,12 @@ void set_non_blocking(int fd) {
     throw SystemError(errno, "make descriptor non-blocking");
 }
 
+bool is_unix_socket(int fd) {
+  int family = 0;
+  socklen_t size = sizeof family;
+  return ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) == 0 && family == AF_UNIX;
+}
+
 bool has_hung_up(int fd) {
   pollfd state{.fd = fd, .events = 0, .revents = 0};
   return ::poll(&state, 1, 0) > 0 && (state.revents & POLLHUP) != 0;

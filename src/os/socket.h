@@ -90,6 +90,9 @@ void set_non_blocking(int fd);
 // The kernel's bound on the backlog of a listener; 0 when it cannot be read.
 [[nodiscard]] int backlog_limit();
 
+// Of the UNIX family, whatever it is connected to.
+[[nodiscard]] bool is_unix_socket(int fd);
+
 // Nobody is at the other end any more.
 [[nodiscard]] bool has_hung_up(int fd);
 

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "shm/lobby_board.h"
 #include "shm/scoreboard.h"
 #include "shm/semaphore.h"
 
@@ -83,6 +84,26 @@ struct alignas(kCacheLine) Slot {
 static_assert(sizeof(Slot) == 10 * kCacheLine);
 static_assert(kEvents <= 8);
 static_assert(kMethodLimit <= 16 && kUriLimit <= 256 && kRequestIdLimit <= 128);
+
+struct LobbyCells {
+  // Written by the lobby and, in turn, by any worker.
+  alignas(kCacheLine) std::atomic<std::uint64_t> readies;  // 0: the ready queue is empty
+
+  // Written by the overseer.
+  alignas(kCacheLine) std::atomic<std::uint32_t> is_there;
+  std::atomic<std::uint32_t> is_stopping;
+
+  // Written by the lobby.
+  alignas(kCacheLine) std::array<std::atomic<std::uint64_t>, 8> held;
+  std::atomic<std::uint64_t> bytes;
+  std::atomic<std::uint64_t> last_ready;
+  std::array<std::atomic<std::uint64_t>, 14> drops;
+
+  alignas(kCacheLine) SemaphoreCell slow_bodies;
+};
+
+static_assert(sizeof(LobbyCells) == 6 * kCacheLine);
+static_assert(kHoldings <= 8 && kDrops <= 14);
 
 // At the start of the object area. Offsets count from there.
 struct alignas(kCacheLine) AreaHeader {

@@ -44,7 +44,10 @@ Layout Layout::of(std::uint32_t numbers, std::uint64_t object_bytes) {
   layout.numbers_offset = layout.board_offset + sizeof(BoardHeader);
   layout.slots_offset =
       round_up(layout.numbers_offset + numbers * sizeof(std::atomic<std::uint32_t>), kCacheLine);
-  layout.objects_offset = round_up(layout.slots_offset + layout.slots * sizeof(Slot), kPage);
+  layout.lobby_offset = layout.slots_offset + layout.slots * sizeof(Slot);
+  layout.permits_offset = layout.lobby_offset + sizeof(LobbyCells);
+  layout.objects_offset =
+      round_up(layout.permits_offset + layout.slots * sizeof(HoldRecord), kPage);
   layout.object_bytes = round_up(object_bytes, kPage);
   layout.total_bytes = layout.objects_offset + layout.object_bytes;
   return layout;

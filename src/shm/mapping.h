@@ -19,7 +19,7 @@
 namespace bladepsgi::shm {
 
 inline constexpr std::uint64_t kMagic = 0x4d48534947535042;  // "BPSGISHM", little-endian
-inline constexpr std::uint32_t kLayoutVersion = 1;
+inline constexpr std::uint32_t kLayoutVersion = 2;
 
 inline constexpr std::uint32_t kMaxNumbers = 65536;
 // A semaphore's word has 17 bits for a slot.
@@ -38,6 +38,8 @@ struct Layout {
   std::uint64_t board_offset = 0;
   std::uint64_t numbers_offset = 0;
   std::uint64_t slots_offset = 0;
+  std::uint64_t lobby_offset = 0;
+  std::uint64_t permits_offset = 0;  // one record a slot: who holds permits for slow bodies
   std::uint64_t objects_offset = 0;
   std::uint64_t object_bytes = 0;
   std::uint64_t total_bytes = 0;

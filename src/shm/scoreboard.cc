@@ -149,7 +149,7 @@ SlotSnapshot Scoreboard::read(SlotIndex index) const {
   const std::uint8_t state = slot.state.load(kRelaxed);
   if (state <= static_cast<std::uint8_t>(State::Gone)) snapshot.state = static_cast<State>(state);
   const std::uint8_t role = slot.role.load(kRelaxed);
-  if (role <= static_cast<std::uint8_t>(Role::Zygote)) snapshot.role = static_cast<Role>(role);
+  if (role <= static_cast<std::uint8_t>(Role::Lobby)) snapshot.role = static_cast<Role>(role);
   snapshot.pid = slot.pid.load(kRelaxed);
   snapshot.generation = slot.generation.load(kRelaxed);
   const std::uint32_t number = slot.number.load(kRelaxed);

@@ -42,7 +42,7 @@ enum class State : std::uint8_t {
   Gone,      // has said that it leaves
 };
 
-enum class Role : std::uint8_t { None, Worker, Auxiliary, Zygote };
+enum class Role : std::uint8_t { None, Worker, Auxiliary, Zygote, Lobby };
 
 // Things worth counting that are not requests served.
 enum class Event : std::uint8_t {

@@ -281,7 +281,7 @@ TEST_F(ScoreboardTest, ReadersSurviveAnyBytes) {
     for (SlotIndex slot = 0; slot < board_.slots(); ++slot) {
       const SlotSnapshot seen = see(slot);
       ASSERT_LE(seen.state, State::Gone);
-      ASSERT_LE(seen.role, Role::Zygote);
+      ASSERT_LE(seen.role, Role::Lobby);
       ASSERT_LE(seen.uri.size(), kUriLimit);
       ASSERT_LE(seen.method.size(), kMethodLimit);
       ASSERT_LE(seen.request_id.size(), kRequestIdLimit);
