@@ -123,16 +123,22 @@ struct Config {
   std::chrono::milliseconds body_timeout{};
   std::chrono::milliseconds send_timeout{};
   std::chrono::milliseconds idle_timeout{};
+  std::chrono::milliseconds request_wait{};
 
   // Request limits
   std::uint64_t max_params_bytes = 0;
   std::uint32_t max_params = 0;
   std::uint64_t max_body = 0;  // 0: no limit
   std::uint64_t drain_limit = 0;
+  std::uint64_t min_body_rate = 0;      // bytes a second; 0: none
+  std::uint32_t slow_bodies = 0;        // 0: half of the workers
+  std::uint32_t lobby_connections = 0;  // 0: there is no lobby
+  std::uint64_t lobby_memory = 0;
 
   // Request body
   Input input = Input::Auto;
   std::uint64_t input_memory = 0;
+  std::uint64_t body_ahead = 0;
   std::string spool_directory;  // empty: $TMPDIR when the server runs, else /tmp
 
   // Log

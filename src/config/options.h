@@ -397,6 +397,10 @@ inline constexpr std::array kOptions{
     Option{"idle-timeout", "", "TIME", "75s", "", Section::TimeLimits,
            Duration{&Config::idle_timeout, kShortest, kLongest},
            "How long a kept connection may wait for its next request."},
+    Option{"request-wait", "", "TIME", "2ms", "", Section::TimeLimits,
+           Duration{&Config::request_wait, std::chrono::milliseconds{0}, kLongest},
+           "How long a worker waits itself for the rest of a request before the lobby does. While "
+           "that is often in vain, not at all."},
 
     Option{"max-params-bytes", "", "SIZE", "1M", "", Section::RequestLimits,
            Size{&Config::max_params_bytes, kKibi, kGibi},
@@ -412,6 +416,23 @@ inline constexpr std::array kOptions{
            Size{&Config::drain_limit, 0, kPebi},
            "How much of a body that the application did not read is swallowed after its response, "
            "so that the connection can be kept; with more left it is closed."},
+    Option{"min-body-rate", "", "SIZE", "100", "", Section::RequestLimits,
+           Size{&Config::min_body_rate, 0, kGibi},
+           "Fewest bytes a second of a request body, on average over ten seconds of waiting for "
+           "it; a slower one is cut off. 0 for no limit."},
+    Option{"slow-bodies", "", "NUMBER", "", "half of the workers", Section::RequestLimits,
+           Number{&Config::slow_bodies, 1, kMostWorkers},
+           "Most workers that serve requests whose body has not come completely; others like "
+           "these wait. At least one, and never all workers where there are several."},
+    Option{"lobby-connections", "", "NUMBER", "65536", "", Section::RequestLimits,
+           Number{&Config::lobby_connections, 0, 10'000'000},
+           "Most connections that wait in the lobby, kept ones and those with a request that is "
+           "not complete; never more than the limit of open files allows. Over it, those that "
+           "have waited longest are closed, idle ones first. 0 for no lobby: workers wait."},
+    Option{"lobby-memory", "", "SIZE", "256M", "", Section::RequestLimits,
+           Size{&Config::lobby_memory, kMebi, kPebi},
+           "Most bytes of requests that are not complete, in all; over it the largest is "
+           "dropped."},
 
     Option{"input", "", "HOW", "auto", "", Section::RequestBody,
            choice<&Config::input>(kInputWords),
@@ -420,6 +441,10 @@ inline constexpr std::array kOptions{
            "ones in a temporary file, always seekable."},
     Option{"input-memory", "", "SIZE", "64K", "", Section::RequestBody,
            Size{&Config::input_memory, 0, kGibi}, "Largest body that is kept in memory."},
+    Option{"body-ahead", "", "SIZE", "64K", "", Section::RequestBody,
+           Size{&Config::body_ahead, 0, kGibi},
+           "How much of a body must have come before a worker is occupied with its request, if "
+           "not all of it."},
     Option{"spool-directory", "", "DIRECTORY", "", "$TMPDIR, else /tmp", Section::RequestBody,
            Text{&Config::spool_directory}, "Where --input=spool makes its temporary files."},
 

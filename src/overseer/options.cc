@@ -25,10 +25,13 @@ std::string spool_directory(const config::Config& config) {
 worker::Options make_worker_options(const config::Config& config, std::uint32_t workers) {
   worker::Options options;
   options.idle_timeout = config.idle_timeout;
+  options.short_wait = config.request_wait;
   worker::ExchangeOptions& exchange = options.exchange;
   exchange.head_timeout = config.head_timeout;
   exchange.body_timeout = config.body_timeout;
   exchange.send_timeout = config.send_timeout;
+  exchange.body_ahead = config.body_ahead;
+  exchange.min_body_rate = config.min_body_rate;
   if (config.max_body != 0) exchange.max_body = config.max_body;
   exchange.abandons_half_closed = config.abandoned_tcp;
   exchange.input_memory = static_cast<std::size_t>(config.input_memory);
@@ -77,6 +80,27 @@ worker::Options make_worker_options(const config::Config& config, std::uint32_t 
       break;
   }
   return options;
+}
+
+lobby::Options make_lobby_options(const config::Config& config, const worker::Options& worker) {
+  lobby::Options options;
+  options.fcgi_limits = worker.fcgi_limits;
+  options.http_limits = worker.http_limits;
+  options.idle_timeout = config.idle_timeout;
+  options.head_timeout = config.head_timeout;
+  options.body_timeout = config.body_timeout;
+  options.drain_bytes = config.drain_limit;
+  options.body_ahead = config.body_ahead;
+  options.min_body_rate = config.min_body_rate;
+  options.most_connections = config.lobby_connections;
+  options.most_bytes = config.lobby_memory;
+  return options;
+}
+
+// Half of the workers unless said otherwise; never all of several.
+std::uint32_t slow_bodies(std::uint32_t wanted, std::uint32_t workers) {
+  if (wanted == 0) wanted = workers / 2;
+  return std::clamp(wanted, 1U, std::max(workers - 1, 1U));
 }
 
 worker::Protocol worker_protocol(config::Protocol protocol) {
@@ -176,6 +200,8 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
     }
   }
   zygote.worker = make_worker_options(config, pool.workers);
+  if (config.lobby_connections != 0) pool.lobby = make_lobby_options(config, zygote.worker);
+  pool.slow_bodies = slow_bodies(config.slow_bodies, pool.workers);
   auto format = worker::AccessLog::compile(config.access_log_format);
   if (!format) return fail(Remedy::Refuse, "--access-log-format: " + format.error().message);
   if (!options.access_log.empty()) {

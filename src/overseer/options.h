@@ -4,11 +4,13 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "config/config.h"
+#include "lobby/inheritance.h"
 #include "os/socket.h"
 #include "overseer/listeners.h"
 #include "supervise/restart_policy.h"
@@ -24,6 +26,9 @@ struct PoolOptions {
   os::SocketAccess access;            // of all that have a path
   int backlog = 0;
   std::uint32_t workers = 1;
+  std::optional<lobby::Options>
+      lobby;  // empty: there is none, and workers wait for their peers themselves
+  std::uint32_t slow_bodies = 1;    // workers that may serve requests whose body is not here
   std::uint64_t shared_memory = 0;  // bytes of address space for semaphores and atomics
   std::chrono::milliseconds load_timeout{};
   zygote::Options zygote;

@@ -10,10 +10,12 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <tuple>
 #include <utility>
 
 #include "base/text.h"
 #include "config/exit_codes.h"
+#include "lobby/lobby.h"
 #include "monitoring/monitoring.h"
 #include "os/privileges.h"
 #include "os/system_error.h"
@@ -89,7 +91,13 @@ Result<void> Pool::start() {
       shm::Mapping::create({.numbers = options_.workers, .object_bytes = options_.shared_memory});
   board_.emplace(*mapping_);
   objects_.emplace(*mapping_);
+  lobby_board_.emplace(*mapping_);
+  lobby_board_->prepare(options_.slow_bodies);
   // Small and long-lived ones first: what is forked later has more memory to share and less to leave behind.
+  if (options_.lobby) {
+    make_channels();
+    if (auto started = start_lobby(); !started) return started;
+  }
   if (has_monitoring()) {
     if (auto started = start_monitoring(); !started) return started;
   }
@@ -138,6 +146,64 @@ Result<void> Pool::check_admission() {
                     listeners_.describe(i), rule,
                     listener.transport == os::Transport::Unix ? "UNIX" : "TCP"));
   }
+  return {};
+}
+
+void Pool::make_channels() {
+  for (Channel* channel : {&parking_, &ready_}) {
+    std::tie(channel->lobby, channel->workers) = os::make_message_pair();
+    os::set_non_blocking(channel->lobby.get());
+    os::set_non_blocking(channel->workers.get());
+  }
+}
+
+Result<void> Pool::start_lobby() {
+  const auto slot = board_->claim(shm::Role::Lobby, 0, std::nullopt);
+  if (!slot) return fail(Remedy::Retry, "no room on the scoreboard for the lobby");
+  auto opened = environment_.log->open("lobby", {});
+  const pid_t overseer = ::getpid();
+  const auto pid = os::fork_role(os::Parent::Caller, [&] {
+    os::die_with_parent(overseer);
+    environment_.title->set(title_prefix_ + ": lobby");
+    if (opened.ends.output.is_open()) ::dup2(opened.ends.output.get(), STDOUT_FILENO);
+    if (opened.ends.error.is_open()) ::dup2(opened.ends.error.get(), STDERR_FILENO);
+    const int channel = opened.ends.channel.get();
+    os::close_all_except(
+        {mapping_->descriptor(), channel, parking_.lobby.get(), ready_.lobby.get()});
+    // It reads what strangers send.
+    if (const auto& identity = options_.zygote.identity) {
+      if (auto dropped = os::drop_privileges(*identity); !dropped) {
+        os::LogChannel(channel).text(Severity::Error, dropped.error().message);
+        return to_int(config::ExitCode::Failure);
+      }
+      os::die_with_parent(overseer);  // the kernel forgot it at the change
+    }
+    const lobby::Inheritance inheritance{.parking = parking_.lobby.get(),
+                                         .ready = ready_.lobby.get(),
+                                         .mapping = &*mapping_,
+                                         .slot = *slot,
+                                         .log = os::LogChannel(channel),
+                                         .parent = overseer,
+                                         .options = *options_.lobby};
+    return lobby::run(inheritance);
+  });
+  if (!pid) {
+    environment_.log->finish(opened.source);
+    board_->retire(*slot);
+    return fail(pid.error());
+  }
+  board_->set_pid(*slot, *pid);
+  Process process;
+  process.kind = Kind::Lobby;
+  process.role = "lobby";
+  process.child = os::Child(*pid);
+  process.slot = *slot;
+  process.is_ready = true;
+  process.started = os::monotonic_now();
+  process.source = opened.source;
+  environment_.log->start_reading(opened.source, *pid);
+  processes_.push_back(std::move(process));
+  lobby_board_->set_there(true);
   return {};
 }
 
@@ -203,6 +269,8 @@ Result<void> Pool::start_zygote() {
     inheritance.error = opened.ends.error.get();
     inheritance.log_channel = opened.ends.channel.get();
     inheritance.listeners = listeners_.listening();
+    inheritance.parking = parking_.workers.get();
+    inheritance.ready = ready_.workers.get();
     inheritance.mapping = &*mapping_;
     inheritance.slot = *slot;
     inheritance.generation = generation;
@@ -624,6 +692,8 @@ bool Pool::on_reaped(os::Ended ended) {
 
 Pool::Position& Pool::position_of(const Process& process) {
   switch (process.kind) {
+    case Kind::Lobby:
+      return lobby_position_;
     case Kind::Monitoring:
       return monitoring_position_;
     case Kind::Zygote:
@@ -669,6 +739,7 @@ void Pool::process_ended(Handle handle, int status) {
   std::optional<shm::SlotSnapshot> last;
   if (handle->slot) {
     if (pid != 0) give_back(*handle);
+    if (pid != 0) lobby_board_->slow_bodies().give_back(*handle->slot, true);
     last = board_->retire(*handle->slot);
   }
   handle->child.mark_reaped();
@@ -765,6 +836,9 @@ void Pool::process_ended(Handle handle, int status) {
   }
   const supervise::Duration delay =
       has_left ? supervise::Duration::zero() : position.policy.delay_after(life, chance());
+  // While nobody waits in it, workers do; for a moment what they send waits in the queue.
+  if (process.kind == Kind::Lobby && delay != supervise::Duration::zero())
+    lobby_board_->set_there(false);
   const bool needs_zygote = process.kind == Kind::Worker || is_auxiliary;
   const bool has_zygote = zygote_.is_loaded || !needs_zygote;
   const std::string next = !has_zygote ? "a new one is started when the zygote is there again"
@@ -824,6 +898,9 @@ void Pool::schedule(Position& position,
 void Pool::restart(Kind kind, std::uint32_t number) {
   if (is_stopping_) return;
   switch (kind) {
+    case Kind::Lobby:
+      try_or_retry(kind, attempt([this] { return start_lobby(); }));
+      break;
     case Kind::Monitoring:
       try_or_retry(kind, attempt([this] { return start_monitoring(); }));
       break;
@@ -850,8 +927,11 @@ void Pool::restart(Kind kind, std::uint32_t number) {
 void Pool::try_or_retry(Kind kind, const Result<void>& result) {
   if (result) return;
   environment_.log->log(Severity::Error, result.error().message + "; trying again in 1 s");
-  schedule(kind == Kind::Monitoring ? monitoring_position_ : zygote_position_, kind, 0,
-           std::chrono::seconds(1));
+  if (kind == Kind::Lobby) lobby_board_->set_there(false);
+  schedule(kind == Kind::Lobby        ? lobby_position_
+           : kind == Kind::Monitoring ? monitoring_position_
+                                      : zygote_position_,
+           kind, 0, std::chrono::seconds(1));
 }
 
 std::optional<Pool::Handle> Pool::find_pid(pid_t pid) {
@@ -872,7 +952,8 @@ std::optional<Pool::Handle> Pool::find_slot(shm::SlotIndex slot) {
 std::uint32_t Pool::oldest_generation() const {
   std::uint32_t oldest = zygote_.generation;
   for (const Process& process : processes_) {
-    if (process.kind != Kind::Monitoring) oldest = std::min(oldest, process.generation);
+    if (process.kind != Kind::Lobby && process.kind != Kind::Monitoring)
+      oldest = std::min(oldest, process.generation);
   }
   return oldest;
 }
@@ -894,7 +975,11 @@ supervise::Living Pool::living() const {
 void Pool::stop_accepting_restarts() {
   is_stopping_ = true;
   environment_.loop->cancel(zygote_.load_deadline);
-  for (Position* position : {&monitoring_position_, &zygote_position_})
+  if (lobby_board_) lobby_board_->set_stopping();
+  for (const Process& process : processes_) {
+    if (process.kind == Kind::Lobby) process.child.signal(SIGTERM);
+  }
+  for (Position* position : {&lobby_position_, &monitoring_position_, &zygote_position_})
     environment_.loop->cancel(position->restart);
   for (Position& position : worker_positions_)
     environment_.loop->cancel(position.restart);
@@ -920,7 +1005,7 @@ void Pool::signal_auxiliaries(int number) {
 void Pool::kill_others() {
   was_killed_ = true;
   for (const Process& process : processes_) {
-    if (process.kind == Kind::Monitoring || process.kind == Kind::Zygote)
+    if (process.kind != Kind::Worker && process.kind != Kind::Auxiliary)
       process.child.signal(SIGKILL);
   }
 }

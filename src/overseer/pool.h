@@ -25,6 +25,7 @@
 #include "overseer/listeners.h"
 #include "overseer/log_sink.h"
 #include "overseer/options.h"
+#include "shm/lobby_board.h"
 #include "shm/mapping.h"
 #include "shm/objects.h"
 #include "shm/scoreboard.h"
@@ -71,7 +72,7 @@ class Pool {
       const;  // "3 workers still serving, oldest GET /report 12 s"
 
  private:
-  enum class Kind : std::uint8_t { Monitoring, Zygote, Worker, Auxiliary };
+  enum class Kind : std::uint8_t { Lobby, Monitoring, Zygote, Worker, Auxiliary };
 
   // One process from its request until it was reaped.
   struct Process {
@@ -113,8 +114,16 @@ class Pool {
     os::EventLoop::TimerId load_deadline;
   };
 
+  // Both ends, so that what is under way outlives who sends and who receives.
+  struct Channel {
+    os::Fd lobby;
+    os::Fd workers;
+  };
+
   void warn_about_machine();
   Result<void> check_admission();
+  void make_channels();
+  Result<void> start_lobby();
   Result<void> start_monitoring();
   Result<void> start_zygote();
   void on_control(std::uint32_t generation);
@@ -173,12 +182,16 @@ class Pool {
   std::optional<shm::Mapping> mapping_;
   std::optional<shm::Scoreboard> board_;
   std::optional<shm::Objects> objects_;
+  std::optional<shm::LobbyBoard> lobby_board_;
+  Channel parking_;  // to the lobby
+  Channel ready_;    // to the workers
 
   ProcessList processes_;
   std::map<pid_t, int> unclaimed_;  // ended before the zygote said whose they are
   ZygoteLink zygote_;
   std::uint32_t next_generation_ = 1;
 
+  Position lobby_position_;
   Position monitoring_position_;
   Position zygote_position_;
   std::vector<Position> worker_positions_;

@@ -15,6 +15,7 @@
 #include <ctime>
 #include <utility>
 
+#include "base/wipe.h"
 #include "os/process.h"
 
 namespace bladepsgi::worker {
@@ -43,8 +44,10 @@ BrokenPipeGuard::~BrokenPipeGuard() {
   ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 
-void ConnectionIo::attach(os::Fd socket, Transport transport) {
+void ConnectionIo::attach(os::Fd socket, Transport transport, std::vector<std::byte> received) {
   socket_ = std::move(socket);
+  if (!before_.empty()) forget_before();
+  before_ = std::move(received);
   // A peer that waits for the end of the connection would else wait for whatever the application has forked.
   os::set_private_connection(socket_.get());
   transport_ = transport;
@@ -52,7 +55,27 @@ void ConnectionIo::attach(os::Fd socket, Transport transport) {
   reset_counters();
 }
 
+void ConnectionIo::forget_before() {
+  wipe(before_);
+  std::vector<std::byte>().swap(before_);
+  before_taken_ = 0;
+}
+
+std::size_t ConnectionIo::take_before(std::span<iovec> into) {
+  std::size_t taken = 0;
+  for (const iovec& space : into) {
+    const Bytes here = received_before();
+    const std::size_t size = std::min(space.iov_len, here.size());
+    std::copy_n(here.begin(), size, static_cast<std::byte*>(space.iov_base));
+    before_taken_ += size;
+    taken += size;
+  }
+  if (before_taken_ == before_.size()) forget_before();
+  return taken;
+}
+
 void ConnectionIo::close() {
+  if (!before_.empty()) forget_before();
   os::set_private_connection(-1);
   socket_.reset();
 }
@@ -82,6 +105,11 @@ void ConnectionIo::reset_connection() {
 }
 
 std::optional<ssize_t> ConnectionIo::try_receive(std::span<iovec> into) {
+  if (!before_.empty()) {
+    const std::size_t size = take_before(into);
+    bytes_received_ += size;
+    return static_cast<ssize_t>(size);
+  }
   msghdr message{};
   message.msg_iov = into.data();
   message.msg_iovlen = into.size();
@@ -211,11 +239,15 @@ bool ConnectionIo::is_peer_gone(bool counts_half_closed) const {
   return ::poll(&watched, 1, 0) > 0 && (watched.revents & (POLLHUP | POLLERR | POLLRDHUP)) != 0;
 }
 
+bool ConnectionIo::end_output() const {
+  return ::shutdown(socket_.get(), SHUT_WR) == 0;
+}
+
 void ConnectionIo::close_after_reading(std::uint64_t limit,
                                        std::chrono::milliseconds patience,
                                        WritableBytes scratch) {
   const os::Monotonic deadline = os::monotonic_now() + patience;
-  if (::shutdown(socket_.get(), SHUT_WR) == 0) {
+  if (end_output()) {
     std::uint64_t taken = 0;
     while (taken <= limit) {
       iovec into{scratch.data(), scratch.size()};

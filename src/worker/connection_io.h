@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "base/bytes.h"
 #include "os/clock.h"
@@ -71,7 +72,10 @@ class ConnectionIo {
     Failed,
   };
 
-  void attach(os::Fd socket, Transport transport);
+  // `received` is what has come already: it is received once more here, before anything of the socket.
+  void attach(os::Fd socket, Transport transport, std::vector<std::byte> received = {});
+
+  [[nodiscard]] Bytes received_before() const { return Bytes(before_).subspan(before_taken_); }
 
   void close();
 
@@ -119,6 +123,9 @@ class ConnectionIo {
   // The peer has closed both directions. On TCP that cannot be told from a half-close, so this is false there unless that counts.
   [[nodiscard]] bool is_peer_gone(bool counts_half_closed = false) const;
 
+  // Ends our side. False: the peer has gone.
+  [[nodiscard]] bool end_output() const;
+
   // Closes without destroying what the peer has not read yet: ends our side and reads the other one to its end first, at most
   // `limit` bytes and for at most `patience`. `scratch` must not be empty.
   void close_after_reading(std::uint64_t limit,
@@ -137,9 +144,14 @@ class ConnectionIo {
   // Once a connection: more room in the kernel for what is sent. True: it is worth trying again.
   bool widen();
 
+  std::size_t take_before(std::span<iovec> into);
+  void forget_before();
+
   os::Fd socket_;
   Transport transport_ = Transport::Unix;
   bool is_wide_ = false;
+  std::vector<std::byte> before_;
+  std::size_t before_taken_ = 0;
   std::uint64_t bytes_received_ = 0;
   std::uint64_t bytes_sent_ = 0;
 };

@@ -132,5 +132,26 @@ TEST_F(ConnectionIoTest, ClosingAfterReadingIsBoundedInBytesAndTime) {
   EXPECT_FALSE(io.is_open());
 }
 
+TEST_F(ConnectionIoTest, WhatHasComeBeforeComesFirst) {
+  std::array<int, 2> fds{};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds.data()), 0);
+  const os::Fd other(fds[1]);
+  const std::string before = "before, ";
+  const Bytes bytes = as_bytes(before);
+  io.attach(os::Fd(fds[0]), Transport::Unix, {bytes.begin(), bytes.end()});
+  ASSERT_EQ(::write(other.get(), "after", 5), 5);
+  std::string all;
+  std::array<char, 5> here{};
+  while (all.size() < 13) {
+    std::array<iovec, 2> into{iovec{here.data(), 2}, iovec{here.data() + 2, 3}};
+    const auto size = io.try_receive(into);
+    ASSERT_TRUE(size && *size > 0);
+    all.append(here.data(), static_cast<std::size_t>(*size));
+  }
+  EXPECT_EQ(all, "before, after");
+  EXPECT_TRUE(io.received_before().empty());
+  EXPECT_EQ(io.bytes_received(), 13U);
+}
+
 }  // namespace
 }  // namespace bladepsgi::worker

@@ -35,6 +35,8 @@ class FcgiExchange final : public ProtocolExchange {
  private:
   struct Batch;
 
+  [[nodiscard]] handoff::Protocol protocol() const override { return handoff::Protocol::FastCgi; }
+
   [[nodiscard]] std::span<const Parameter> sent_parameters() override;
 
   void on_new_request() override { stderr_used_ = false; }

@@ -30,7 +30,8 @@ HttpExchange::HttpExchange(const HttpOptions& options)
 
 void HttpExchange::attach_from(os::Fd socket,
                                os::Transport transport,
-                               const sockaddr_storage& peer) {
+                               const sockaddr_storage& peer,
+                               Arrival arrival) {
   sockaddr_storage local{};
   socklen_t size = sizeof local;
   ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&local), &size);
@@ -45,7 +46,7 @@ void HttpExchange::attach_from(os::Fd socket,
   peer_.server_port = server.port;
   peer_.is_unix = transport == os::Transport::Unix;
   seen_peer_ = peer_;
-  attach(std::move(socket), transport);
+  attach(std::move(socket), transport, std::move(arrival));
 }
 
 std::span<const Parameter> HttpExchange::sent_parameters() {

@@ -38,7 +38,10 @@ class HttpExchange final : public ProtocolExchange {
   explicit HttpExchange(const HttpOptions& options);
 
   // As attach; `peer` is what accept(2) said.
-  void attach_from(os::Fd socket, os::Transport transport, const sockaddr_storage& peer);
+  void attach_from(os::Fd socket,
+                   os::Transport transport,
+                   const sockaddr_storage& peer,
+                   Arrival arrival = {});
 
   // Of the request, for the access log; valid until the next take_request.
   [[nodiscard]] std::string_view remote_address() const { return seen_peer_.remote_address; }
@@ -63,6 +66,8 @@ class HttpExchange final : public ProtocolExchange {
   int open_raw_connection() noexcept override { return lend_connection().release(); }
 
  private:
+  [[nodiscard]] handoff::Protocol protocol() const override { return handoff::Protocol::Http; }
+
   [[nodiscard]] std::span<const Parameter> sent_parameters() override;
 
   void on_new_request() override {

@@ -38,6 +38,8 @@ struct Options {
   http::ForwardingFields forwarding = http::ForwardingFields::XForwarded;
   std::chrono::milliseconds
       idle_timeout{};  // a kept connection without a request is closed after it
+  std::chrono::milliseconds short_wait{
+      2};  // for the rest of a request, before the lobby waits for it
 };
 
 struct Inheritance {
@@ -46,6 +48,9 @@ struct Inheritance {
   // Both ends of a pipe: readable when the worker shall look whether it was told to leave (scoreboard, SIGTERM).
   int wake_read = -1;
   int wake_write = -1;
+  // Message sockets (handoff/transfer.h) to and from the lobby; -1: there is none.
+  int parking = -1;  // connections that wait
+  int ready = -1;    // those with a request, shared with every sibling
   const shm::Mapping* mapping = nullptr;
   std::uint32_t slot = 0;
   std::uint32_t number = 0;

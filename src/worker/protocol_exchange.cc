@@ -40,6 +40,11 @@ bool is_usable_request_id(std::string_view id) {
          std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < '\x7f'; });
 }
 
+handoff::Deadline as_deadline(os::Monotonic time) {
+  return static_cast<handoff::Deadline>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count());
+}
+
 template <class Number>
 void append_number(std::string& text, Number number, int base = 10) {
   char digits[24];
@@ -53,21 +58,65 @@ ProtocolExchange::ProtocolExchange(ExchangeOptions options, Engine& engine)
     : options_(std::move(options)),
       engine_(engine),
       environment_(options_.environment),
-      stored_(options_.input_memory, options_.spool_directory) {
+      stored_(options_.input_memory, options_.spool_directory),
+      pace_(options_.min_body_rate) {
   append_number(id_prefix_, options_.request_id_seed, 16);
   id_prefix_.insert(0, 16 - id_prefix_.size(), '0');
   request_id_.reserve(kMaxRequestIdSize);
   queue_.reserve(64);
 }
 
+void ProtocolExchange::keep_unserved() {
+  engine_.keep_unserved();
+}
+
 // --- the connection
 
-void ProtocolExchange::attach(os::Fd socket, Transport transport) {
+void ProtocolExchange::attach(os::Fd socket, Transport transport, Arrival arrival) {
   engine_.reset();
   unread_event_.reset();
   is_last_request_ = false;
+  replies_to_skip_ = arrival.replies;
+  request_started_ = arrival.started;
+  is_overdue_ = arrival.is_overdue;
+  is_arrival_ = !arrival.received.empty();
   forget_request();
-  io_.attach(std::move(socket), transport);
+  io_.attach(std::move(socket), transport, std::move(arrival.received));
+}
+
+std::optional<handoff::SendOutcome> ProtocolExchange::hand_over(int channel,
+                                                                os::Monotonic idle_deadline,
+                                                                bool is_fresh) {
+  if (!io_.is_open() || engine_.has_peer_closed() || is_last_request_ || !send_pending())
+    return std::nullopt;
+  const auto unserved = engine_.unserved();
+  if (!unserved) return std::nullopt;
+  handoff::Message message;
+  message.protocol = protocol();
+  message.bytes = unserved->bytes;
+  std::vector<std::byte> joined;
+  if (const Bytes behind = io_.received_before(); !behind.empty()) {
+    joined.assign(message.bytes.begin(), message.bytes.end());
+    joined.insert(joined.end(), behind.begin(), behind.end());
+    message.bytes = joined;
+  }
+  if (message.bytes.empty()) {
+    message.kind = handoff::Kind::Idle;
+    message.progress_deadline = as_deadline(idle_deadline);
+    if (is_fresh) message.started = as_deadline(os::monotonic_now());
+  } else {
+    message.kind = handoff::Kind::PartialRequest;
+    message.replies = unserved->replies;
+    if (request_started_ == os::Monotonic{}) request_started_ = os::monotonic_now();
+    message.started = as_deadline(request_started_);
+  }
+  const handoff::SendOutcome outcome = handoff::send(channel, message, io_.descriptor());
+  wipe(joined);
+  if (outcome == handoff::SendOutcome::Sent) {
+    unread_event_.reset();
+    close();
+  }
+  return outcome;
 }
 
 void ProtocolExchange::close() {
@@ -110,12 +159,17 @@ ProtocolExchange::Received ProtocolExchange::receive(Deadline* deadline,
   std::array<iovec, 2> into = {as_writable_vector(direct.first(past_buffer)),
                                as_writable_vector(engine_.receive_space())};
   const auto vectors = past_buffer > 0 ? std::span(into) : std::span(into).last(1);
+  last_wait_ = {};
   for (;;) {
     const auto result = io_.try_receive(vectors);
     if (!result) {
       if (deadline == nullptr) return Received::Nothing;
-      if (!deadline->at) deadline->at = os::monotonic_now() + deadline->patience;
-      switch (io_.wait(POLLIN, *deadline->at, wake_descriptor)) {
+      if (deadline->patience <= std::chrono::milliseconds::zero()) return Received::TimedOut;
+      const os::Monotonic since = os::monotonic_now();
+      if (!deadline->at) deadline->at = since + deadline->patience;
+      const ConnectionIo::Wait waited = io_.wait(POLLIN, *deadline->at, wake_descriptor);
+      last_wait_ += os::monotonic_now() - since;
+      switch (waited) {
         case ConnectionIo::Wait::Ready:
           continue;
         case ConnectionIo::Wait::Woken:
@@ -146,20 +200,29 @@ ProtocolExchange::Received ProtocolExchange::receive(Deadline* deadline,
 
 // --- the head
 
-ProtocolExchange::Progress ProtocolExchange::take_request(Patience patience) {
+ProtocolExchange::Progress ProtocolExchange::take_request(
+    Patience patience,
+    std::optional<std::chrono::milliseconds> short_wait) {
   if (!io_.is_open()) return gone(Trouble::PeerClosed);
+  if (!ended_) return Progress::Ready;  // it was found incomplete, and nobody has taken it
   trouble_ = Trouble::None;
   trouble_text_.clear();
   title_.clear();
   io_.reset_counters();
   Deadline deadline{options_.head_timeout, {}};
+  if (is_overdue_) deadline.patience = std::chrono::milliseconds::zero();
+  if (is_overdue_) short_wait.reset();
+  Deadline brief{short_wait.value_or(std::chrono::milliseconds::zero()), {}};
+  has_whole_body_ = true;
   for (;;) {
     const Event event = unread_event_ ? *std::exchange(unread_event_, {}) : engine_.next();
     switch (event) {
       case Event::NeedMore:
         break;
-      case Event::Request:
-        return begin_request();
+      case Event::Request: {
+        const Progress begun = begin_request();
+        return begun == Progress::Ready ? await_body_ahead(short_wait ? &brief : nullptr) : begun;
+      }
       case Event::Refused: {
         forget_request();
         static_cast<void>(environment_.build({}));  // nothing of the request before shall be seen
@@ -186,7 +249,14 @@ ProtocolExchange::Progress ProtocolExchange::take_request(Patience patience) {
     if (!send_pending()) return gone(Trouble::PeerClosed);
     const bool has_begun = engine_.is_head_started();
     const bool may_wait = has_begun || patience == Patience::Wait;
-    switch (receive(may_wait ? &deadline : nullptr, has_begun ? -1 : options_.wake_descriptor)) {
+    if (engine_.receive_space().empty()) {
+      // Of what a request begins with there is more than we keep to give it away; what comes from somebody who has waited for it already
+      // goes on.
+      if (short_wait && io_.received_before().empty()) return Progress::Incomplete;
+      engine_.forget_unserved();
+    }
+    Deadline* limit = short_wait ? &brief : &deadline;
+    switch (receive(may_wait ? limit : nullptr, has_begun ? -1 : options_.wake_descriptor)) {
       case Received::Some:
       case Received::End:
       case Received::Interrupted:
@@ -194,11 +264,36 @@ ProtocolExchange::Progress ProtocolExchange::take_request(Patience patience) {
       case Received::Nothing:
         return Progress::Idle;
       case Received::TimedOut:
+        if (short_wait) return Progress::Incomplete;
         return gone(Trouble::HeadTimeout, has_begun || is_silence_odd()
                                               ? "dropped a connection: its request took too long"
                                               : "");
       case Received::Failed:
         return gone(Trouble::PeerClosed);
+    }
+  }
+}
+
+// Looks how much of the body is here, and waits for more of it only as long as is worth it. Nothing is consumed.
+ProtocolExchange::Progress ProtocolExchange::await_body_ahead(Deadline* short_wait) {
+  for (;;) {
+    const BodyAhead ahead = engine_.body_ahead();
+    has_whole_body_ = ahead.is_whole;
+    if (ahead.is_whole || ahead.needs_answer || short_wait == nullptr ||
+        ahead.bytes >= options_.body_ahead || engine_.receive_space().empty()) {
+      return Progress::Ready;
+    }
+    if (!send_pending()) return gone(Trouble::Abandoned);
+    switch (receive(short_wait, -1)) {
+      case Received::TimedOut:
+        return Progress::Incomplete;
+      case Received::Failed:
+        return gone(Trouble::Abandoned);
+      case Received::Some:
+      case Received::End:
+      case Received::Nothing:
+      case Received::Interrupted:
+        break;
     }
   }
 }
@@ -217,6 +312,7 @@ void ProtocolExchange::forget_request() {
   started_ = committed_ = aborted_ = lost_ = closes_ = discarding_ = is_input_foreign_ = false;
   is_overruled_ = false;
   ended_body_error_ = 0;
+  pace_.start();
   ended_ = true;
   send_error_ = 0;
   head_.clear();
@@ -275,6 +371,7 @@ Event ProtocolExchange::next_event() {
 }
 
 ProtocolExchange::Progress ProtocolExchange::prepare() {
+  engine_.forget_unserved();
   const auto length = environment_.content_length();
   bool may_store = true;
   switch (options_.input) {
@@ -357,7 +454,7 @@ runtime::BodyRead ProtocolExchange::read_connection(WritableBytes into) {
     if (is_over_limit(body_taken_)) return {0, EFBIG};
     return {size, 0};
   };
-  Deadline deadline{options_.body_timeout, {}};
+  Deadline deadline{is_overdue_ ? std::chrono::milliseconds::zero() : options_.body_timeout, {}};
   for (;;) {
     if (aborted_ || lost_ || engine_.is_body_short() || !engine_.drop_reason().empty())
       return {0, ECONNABORTED};
@@ -388,7 +485,10 @@ runtime::BodyRead ProtocolExchange::read_connection(WritableBytes into) {
     engine_.want_body();
     if (!send_pending()) return {0, ECONNABORTED};
     std::size_t direct_size = 0;
-    switch (receive(&deadline, -1, into, &direct_size)) {
+    const std::uint64_t before = io_.bytes_received();
+    const Received received = receive(&deadline, -1, into, &direct_size);
+    if (!pace_.keeps_up(last_wait_, io_.bytes_received() - before)) return {0, ETIMEDOUT};
+    switch (received) {
       case Received::Some:
         if (direct_size > 0) return took(direct_size);
         break;
@@ -509,6 +609,12 @@ bool ProtocolExchange::send_pending() {
 }
 
 Bytes ProtocolExchange::take_pending() {
+  if (replies_to_skip_ > 0) {
+    const std::size_t size =
+        std::min<std::size_t>(replies_to_skip_, engine_.pending_output().size());
+    engine_.output_sent(size);
+    replies_to_skip_ -= static_cast<std::uint32_t>(size);
+  }
   const Bytes pending = engine_.pending_output();
   pending_.assign(pending.begin(), pending.end());
   engine_.output_sent(pending.size());
@@ -739,6 +845,8 @@ void ProtocolExchange::end_request() {
 }
 
 void ProtocolExchange::forget_client() {
+  request_started_ = {};
+  is_overdue_ = false;
   stored_.clear();
   is_stored_ = false;
   environment_.forget();
@@ -750,14 +858,32 @@ void ProtocolExchange::forget_client() {
 void ProtocolExchange::end_connection(bool is_input_finished) {
   if (ends_by_closing()) io_.set_abortive(false);
   // With input on its way, closing would reset the connection and could destroy the end of the response.
+  // Who sends so slowly that somebody had to wait for it may be sending yet.
+  is_input_finished = is_input_finished && !is_arrival_;
   if (is_input_finished || engine_.has_peer_closed()) {
     io_.close();
     return;
   }
+  if (leave_closing_to_others()) return;
   engine_.discard_input();
   const WritableBytes scratch = engine_.receive_space();
   io_.close_after_reading(options_.drain_bytes, options_.close_timeout, scratch);
   wipe(scratch.data(), scratch.size());
+}
+
+bool ProtocolExchange::leave_closing_to_others() {
+  const int channel = options_.lobby ? options_.lobby() : -1;
+  if (channel < 0) return false;
+  if (io_.end_output()) {
+    handoff::Message message;
+    message.protocol = protocol();
+    message.kind = handoff::Kind::Closing;
+    message.progress_deadline = as_deadline(os::monotonic_now() + options_.close_timeout);
+    if (handoff::send(channel, message, io_.descriptor()) != handoff::SendOutcome::Sent)
+      return false;
+  }
+  io_.close();
+  return true;
 }
 
 void ProtocolExchange::abort() noexcept {
@@ -818,6 +944,7 @@ void ProtocolExchange::await_rest() {
 
 void ProtocolExchange::release_connection() noexcept {
   if (!ended_ || !io_.is_open()) return;
+  if (options_.park && options_.park()) return;
   await_rest();
   if (unread_event_ || engine_.has_buffered_input() || engine_.is_head_started()) return;
   if (receive(nullptr, -1) == Received::Some) return;

@@ -26,9 +26,11 @@
 
 #include "base/bytes.h"
 #include "base/engine.h"
+#include "base/pace.h"
 #include "base/parameter.h"
 #include "base/status.h"
 #include "cgi/environment.h"
+#include "handoff/transfer.h"
 #include "os/fd.h"
 #include "runtime/exchange.h"
 #include "worker/body.h"
@@ -51,6 +53,9 @@ struct ExchangeOptions {
   std::uint64_t drain_bytes =
       std::uint64_t{8} * 1024 * 1024;  // how much is read before a connection is closed
   std::optional<std::uint64_t> max_body;
+  std::uint64_t body_ahead =
+      std::uint64_t{64} * 1024;       // with so much of its body a request is worth a worker
+  std::uint64_t min_body_rate = 0;    // bytes a second, while a body is waited for; 0: any
   bool abandons_half_closed = false;  // on TCP: who has closed its side is taken for gone
   InputMode input = InputMode::Auto;
   std::size_t input_memory = std::size_t{64} * 1024;
@@ -59,6 +64,10 @@ struct ExchangeOptions {
   std::uint64_t request_id_seed = 0;  // of this worker; made request ids begin with it
   // Others wait for a worker, so a connection is not kept. Empty: never.
   std::function<bool()> others_wait;
+  // Where connections can be given to, see hand_over; -1: nowhere, now.
+  std::function<int()> lobby;
+  // Gives a kept connection to somebody who keeps it until its next request comes: true when it is gone. Empty: there is nobody.
+  std::function<bool()> park;
   // A request is refused before the application sees it: its parameters, as far as they are known, can be read now and not later.
   std::function<void()> on_refusal;
   // Readable: a wait for a connection on which nothing has come yet ends (take_request returns Idle). -1: none.
@@ -80,13 +89,24 @@ enum class Trouble : std::uint8_t {
   SpoolFailed,    // answered 507
 };
 
+// What is known of a connection that another process has had before.
+struct Arrival {
+  std::vector<std::byte> received;  // to be received once more
+  std::uint32_t replies = 0;        // see handoff::Message
+  os::Monotonic started{};          // when the first of these bytes came
+  bool is_overdue = false;          // it has been waited for long enough
+};
+
 class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
  public:
   ~ProtocolExchange() override = default;
 
   // --- for the worker
+  // Connections may be given away by hand_over while requests are not complete.
+  void keep_unserved();
+
   // A connected non-blocking socket; takes the place of the one before, which is closed.
-  void attach(os::Fd socket, Transport transport);
+  void attach(os::Fd socket, Transport transport, Arrival arrival = {});
 
   // False after the connection was closed, whoever closed it. True after a request: the peer keeps the connection.
   [[nodiscard]] bool is_attached() const { return io_.is_open(); }
@@ -107,13 +127,31 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
     Wait,  // up to head_timeout also for the first byte
   };
   enum class Progress : std::uint8_t {
-    Ready,     // take_request: call prepare next; prepare: call the application
-    Idle,      // take_request only: nothing of a request is here; is_attached()
+    Ready,  // take_request: call prepare next; prepare: call the application
+    Idle,   // take_request only: nothing of a request is here; is_attached()
+    Incomplete,  // take_request with a short wait only: it has not come to its end; hand_over() it, or go on with it
     Answered,  // this request is over without the application: see trouble(). is_attached() tells whether the connection goes on
     Gone,      // the connection is closed: see trouble()
   };
-  // Reads the head of the next request.
-  [[nodiscard]] Progress take_request(Patience patience);
+  // Reads the head of the next request. With a short wait, what is not here by then (the rest of the head; of the body as much as is
+  // worth a worker) is somebody else's to wait for.
+  [[nodiscard]] Progress take_request(
+      Patience patience,
+      std::optional<std::chrono::milliseconds> short_wait = std::nullopt);
+
+  // After Incomplete: it has been waited for long enough.
+  void wait_no_longer() { is_overdue_ = true; }
+
+  // After Ready: the body, too, as far as it will ever come.
+  [[nodiscard]] bool has_whole_body() const { return has_whole_body_; }
+
+  // Gives the connection to another process, between two requests or before prepare(): what has come of a request goes with it. One
+  // on which nothing has come is worth keeping until `idle_deadline`; is_fresh: not even a first request. After Sent is_attached() is
+  // false. Empty: it cannot be moved now.
+  [[nodiscard]] std::optional<handoff::SendOutcome> hand_over(int channel,
+                                                              os::Monotonic idle_deadline,
+                                                              bool is_fresh);
+
   // Reads of the body what is to be here before the application is called, and looks whether the client still is.
   [[nodiscard]] Progress prepare();
 
@@ -185,8 +223,8 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   void finish() noexcept override;
   void abort() noexcept override;
   void leave_raw_connection() noexcept override;
-  // Closes a kept connection on which nothing has come, so that the peer does not send a request to a worker that is not
-  // waiting for it; one with bytes is kept and served next.
+  // Gives a kept connection away. Where nobody takes it, closes it if nothing has come, so that the peer does not send a request to
+  // a worker that is not waiting for it; one with bytes is kept and served next.
   void release_connection() noexcept override;
 
  protected:
@@ -194,6 +232,8 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   ProtocolExchange(ExchangeOptions options, Engine& engine);
 
   // --- what a protocol says of a request whose head is complete
+  [[nodiscard]] virtual handoff::Protocol protocol() const = 0;
+
   // As a web server would send them (cgi/environment.h makes them right); valid until the request has ended.
   [[nodiscard]] virtual std::span<const Parameter> sent_parameters() = 0;
 
@@ -280,20 +320,21 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   WritableBytes input_space() noexcept override;
   void input_received(std::size_t size) noexcept override;
 
-  // --- the head and the body
-  Progress gone(Trouble trouble, std::string_view text = {});
-  Progress drop();
-  Progress refuse(Trouble trouble, int status, bool closes, std::string_view text = {});
-  Progress begin_request();
-  void forget_request();
-  void take_request_id();
-  enum class Received : std::uint8_t { Some, End, Nothing, TimedOut, Failed, Interrupted };
-
   // How long to wait for input, and when that began: the first wait sets the deadline.
   struct Deadline {
     std::chrono::milliseconds patience;
     std::optional<os::Monotonic> at;
   };
+
+  // --- the head and the body
+  Progress gone(Trouble trouble, std::string_view text = {});
+  Progress drop();
+  Progress refuse(Trouble trouble, int status, bool closes, std::string_view text = {});
+  Progress begin_request();
+  Progress await_body_ahead(Deadline* short_wait);
+  void forget_request();
+  void take_request_id();
+  enum class Received : std::uint8_t { Some, End, Nothing, TimedOut, Failed, Interrupted };
 
   // Receives what is here; waits for it when nothing is and there is a deadline. Body bytes go straight to `direct` where the
   // protocol allows it; their number is put into *direct_size.
@@ -323,6 +364,7 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   void answer_page(const CannedResponse& response);
   void end_request();
   void end_connection(bool is_input_finished);
+  bool leave_closing_to_others();
   void forget_client();
   void note_title();
 
@@ -331,6 +373,17 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   ConnectionIo io_;
   cgi::Environment environment_;
   StoredBody stored_;
+
+  // of the connection's first request, when another process had it before
+  std::uint32_t replies_to_skip_ = 0;
+  os::Monotonic request_started_{};
+  bool is_overdue_ = false;
+  bool is_arrival_ = false;  // the connection has come with bytes
+
+  bool has_whole_body_ = true;
+
+  Pace pace_;                             // of the body
+  std::chrono::nanoseconds last_wait_{};  // of receive
 
   std::optional<Event> unread_event_;  // of a next request, met while the rest of one was read
   Trouble trouble_ = Trouble::None;

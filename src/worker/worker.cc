@@ -17,16 +17,21 @@
 #include <vector>
 
 #include "base/text.h"
+#include "handoff/transfer.h"
 #include "os/clock.h"
 #include "os/fd.h"
+#include "os/limited_log.h"
 #include "os/log.h"
 #include "os/process.h"
 #include "os/signals.h"
+#include "os/socket.h"
 #include "os/system_error.h"
+#include "shm/lobby_board.h"
 #include "shm/scoreboard.h"
 #include "worker/fcgi_exchange.h"
 #include "worker/http_exchange.h"
 #include "worker/inheritance.h"
+#include "worker/patience.h"
 #include "worker/signals.h"
 
 namespace bladepsgi::worker {
@@ -35,7 +40,6 @@ namespace {
 
 using std::chrono::milliseconds;
 using Progress = ProtocolExchange::Progress;
-using Patience = ProtocolExchange::Patience;
 
 constexpr milliseconds kLastGrace{
     1000};  // for the first byte of a connection that a leaving worker has accepted
@@ -55,33 +59,6 @@ constexpr std::chrono::microseconds kImmediately{20};
 constexpr milliseconds kHandlerInterval{1};
 
 constexpr int kMostWhileGivingUp = 8;  // requests that have come on a connection nobody keeps
-
-// Lines about what peers do wrong: at most one a second, the others counted.
-class PeerLog {
- public:
-  explicit PeerLog(os::LogChannel channel) : channel_(channel) {}
-
-  void say(Severity severity, std::string_view text) {
-    const os::Monotonic now = os::monotonic_now();
-    if (now < next_) {
-      ++suppressed_;
-      return;
-    }
-    next_ = now + std::chrono::seconds(1);
-    if (suppressed_ == 0) {
-      channel_.text(severity, text);
-    } else {
-      channel_.text(severity,
-                    fmt::format("{} ({} more like this were not logged)", text, suppressed_));
-      suppressed_ = 0;
-    }
-  }
-
- private:
-  os::LogChannel channel_;
-  os::Monotonic next_{};
-  std::uint64_t suppressed_ = 0;
-};
 
 // Whether somebody waits already is not worth a system call each time: an accept that finds nobody costs more than asking, and one that
 // finds somebody less.
@@ -130,12 +107,15 @@ class Worker {
         peer_log_(channel_),
         board_(*inheritance.mapping),
         slot_(board_, inheritance.slot),
+        lobby_(*inheritance.mapping),
+        patience_(inheritance.options.short_wait),
         epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
     make_exchanges();
     if (!epoll_.is_open()) throw os::SystemError(errno, "create epoll set");
     // Every sibling watches the listeners; EXCLUSIVE wakes one of them instead of all.
     for (const Listening& listener : inheritance_.listeners)
       watch(listener.fd, EPOLLIN | EPOLLEXCLUSIVE);
+    if (inheritance_.ready >= 0) watch(inheritance_.ready, EPOLLIN | EPOLLEXCLUSIVE);
     watch(inheritance_.wake_read, EPOLLIN);
     inheritance_.host->become(runtime::ChildRole::Worker, inheritance_.slot,
                               inheritance_.log_channel, &slot_);
@@ -147,9 +127,10 @@ class Worker {
     channel_.ready(::getpid());
     os::unblock_all_signals();
     while (!is_leaving()) {
-      // Listeners first: somebody new waits there, while a kept connection belongs to a peer that has others.
-      if (should_accept() && accept_and_serve()) continue;
-      if (exchange_->is_attached() && serve(Patience::Try) != Progress::Idle) continue;
+      // Others first: who waits there has nobody, while a kept connection belongs to a peer that has others.
+      if (serve_others()) continue;
+      if (exchange_->is_attached() && serve(ProtocolExchange::Patience::Try) != Progress::Idle)
+        continue;
       wait();
     }
     leave();
@@ -161,7 +142,13 @@ class Worker {
     const Options& options = inheritance_.options;
     ExchangeOptions common = exchange_options(inheritance_);
     common.others_wait = [this] {
-      return is_somebody_waiting();
+      return !can_hand_over() && is_somebody_waiting();
+    };
+    common.lobby = [this] {
+      return can_hand_over() ? inheritance_.parking : -1;
+    };
+    common.park = [this] {
+      return hand_over();
     };
     common.on_refusal = [this] {
       if (AccessLog* log = access_log()) begin_line(*log);
@@ -180,6 +167,9 @@ class Worker {
         exchange_ = http_.get();
       }
     }
+    if (inheritance_.parking < 0) return;
+    if (fcgi_) fcgi_->keep_unserved();
+    if (http_) http_->keep_unserved();
   }
 
   // Looks now and then.
@@ -200,6 +190,154 @@ class Worker {
     return exchange_->is_attached() ? is_somebody_waiting()
                                     : is_listener_ready_ || inheritance_.listeners.size() > 1 ||
                                           guess_.is_worth_trying();
+  }
+
+  // Who comes from the lobby and who is new, in turn.
+  bool serve_others() {
+    const bool is_ready = should_take_ready();
+    if (is_ready && is_ready_first_ && take_ready_and_serve()) return true;
+    if (should_accept() && accept_and_serve()) return true;
+    return is_ready && !is_ready_first_ && take_ready_and_serve();
+  }
+
+  [[nodiscard]] bool should_take_ready() {
+    if (inheritance_.ready < 0) return false;
+    if (is_ready_signalled_) return true;
+    if (lobby_.readies() == 0) return false;
+    if (!exchange_->is_attached()) return true;
+    const os::Monotonic now = os::monotonic_now();
+    if (now - last_ready_look_ < kLookInterval) return false;
+    last_ready_look_ = now;
+    return true;
+  }
+
+  // False when nobody is in the ready queue.
+  bool take_ready_and_serve() {
+    is_ready_signalled_ = false;
+    for (;;) {
+      const std::uint64_t seen = lobby_.readies();
+      handoff::Incoming incoming = handoff::receive(inheritance_.ready, handoff_buffer_);
+      switch (incoming.outcome) {
+        case handoff::ReceiveOutcome::Received:
+          break;
+        case handoff::ReceiveOutcome::Empty:
+          if (seen != 0) lobby_.found_empty(seen);
+          return false;
+        case handoff::ReceiveOutcome::Closed:  // not while the overseer lives
+          return false;
+        case handoff::ReceiveOutcome::NoMemory:
+          pause_ = true;
+          return false;
+        case handoff::ReceiveOutcome::NoDescriptors:
+          peer_log_.say(Severity::Error,
+                        "a connection that had waited in the lobby is lost: too many open files");
+          pause_ = true;
+          return false;
+        case handoff::ReceiveOutcome::Malformed:
+          if (incoming.reason != handoff::kNudge) {
+            peer_log_.say(Severity::Error,
+                          fmt::format("dropped a connection of the lobby: {}", incoming.reason));
+          }
+          continue;
+      }
+      auto received = received_before(incoming);
+      if (!received) {
+        peer_log_.say(Severity::Error, received.error().message);
+        continue;
+      }
+      is_ready_first_ = false;
+      give_up_kept();
+      const bool may_wait_for_body = (incoming.message.flags & handoff::kBodyComplete) == 0;
+      if (may_wait_for_body && can_hand_over() && !take_slow_permit()) {
+        // Others were quicker.
+        incoming.message.kind = handoff::Kind::PartialRequest;
+        incoming.message.bytes = *received;
+        incoming.message.external_bytes = 0;
+        if (handoff::send(inheritance_.parking, incoming.message, incoming.connection.get()) ==
+            handoff::SendOutcome::Sent) {
+          return true;
+        }
+      }
+      attach_from_lobby(std::move(incoming), std::move(*received));
+      is_from_lobby_ = true;
+      serve(ProtocolExchange::Patience::Wait);
+      return true;
+    }
+  }
+
+  [[nodiscard]] static Result<std::vector<std::byte>> received_before(
+      const handoff::Incoming& incoming) {
+    const handoff::Message& message = incoming.message;
+    if (message.external_bytes != 0)
+      return handoff::read_memory(incoming.memory, 0, message.external_bytes);
+    return std::vector<std::byte>(message.bytes.begin(), message.bytes.end());
+  }
+
+  void attach_from_lobby(handoff::Incoming incoming, std::vector<std::byte> received) {
+    const handoff::Message& message = incoming.message;
+    Arrival arrival{.received = std::move(received),
+                    .replies = message.replies,
+                    .started = as_time(message.started),
+                    .is_overdue = message.progress_deadline != 0 &&
+                                  as_time(message.progress_deadline) <= os::monotonic_now()};
+    sockaddr_storage peer{};
+    socklen_t size = sizeof peer;
+    ::getpeername(incoming.connection.get(), reinterpret_cast<sockaddr*>(&peer), &size);
+    const os::Transport transport =
+        os::is_unix_socket(incoming.connection.get()) ? os::Transport::Unix : os::Transport::Tcp;
+    if (message.protocol == handoff::Protocol::Http && http_) {
+      http_->attach_from(std::move(incoming.connection), transport, peer, std::move(arrival));
+      exchange_ = http_.get();
+    } else if (message.protocol == handoff::Protocol::FastCgi && fcgi_) {
+      fcgi_->attach(std::move(incoming.connection), transport, std::move(arrival));
+      exchange_ = fcgi_.get();
+    }
+    kept_since_ = {};
+  }
+
+  [[nodiscard]] static os::Monotonic as_time(handoff::Deadline deadline) {
+    return os::Monotonic(
+        std::chrono::duration_cast<os::Monotonic::duration>(std::chrono::nanoseconds(deadline)));
+  }
+
+  // While the server stops nobody will come back from the lobby.
+  [[nodiscard]] bool can_hand_over() const {
+    return inheritance_.parking >= 0 && lobby_.is_there() && !lobby_.is_stopping();
+  }
+
+  // To the lobby, with what has come of a request. False: we still have it.
+  bool hand_over() {
+    if (!can_hand_over() || !exchange_->is_attached()) return false;
+    const int descriptor = exchange_->descriptor();
+    // The socket goes on living elsewhere, and so would its entry.
+    if (watched_kept_ == descriptor) {
+      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, descriptor, nullptr);
+      watched_kept_ = -1;
+    }
+    const Options& options = inheritance_.options;
+    const auto idle = is_fresh_ ? options.exchange.head_timeout : options.idle_timeout;
+    const auto outcome =
+        exchange_->hand_over(inheritance_.parking, os::monotonic_now() + idle, is_fresh_);
+    if (!outcome) return false;
+    switch (*outcome) {
+      case handoff::SendOutcome::Sent:
+        return true;
+      case handoff::SendOutcome::QueueFull:
+      case handoff::SendOutcome::TooManyInFlight:
+        peer_log_.say(Severity::Warning,
+                      "the lobby is behind: connections that wait are kept by workers meanwhile");
+        return false;
+      case handoff::SendOutcome::TooLarge:
+      case handoff::SendOutcome::NoDescriptors:
+      case handoff::SendOutcome::NoMemory:
+      case handoff::SendOutcome::PeerGone:
+        peer_log_.say(Severity::Warning,
+                      fmt::format("cannot hand a connection over to the lobby: {}; this worker "
+                                  "keeps it meanwhile",
+                                  handoff::describe(*outcome)));
+        return false;
+    }
+    return false;
   }
 
   [[nodiscard]] bool is_leaving() const { return is_leave_requested() || slot_.is_told_to_leave(); }
@@ -228,6 +366,7 @@ class Worker {
                               is_http ? &size : nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
       if (socket.is_open()) {
         first_listener_ = index + 1;
+        is_ready_first_ = true;
         if (is_guess) guess_.was_right();
         if (!is_admitted(socket.get(), listener)) return true;
         give_up_kept();  // before serving: it would wait behind a busy worker while others are free
@@ -240,7 +379,8 @@ class Worker {
           exchange_ = fcgi_.get();
         }
         kept_since_ = {};
-        serve(Patience::Wait);
+        is_fresh_ = true;
+        serve(ProtocolExchange::Patience::Wait);
         return true;
       }
       note_accept_failure(errno, listener.fd);
@@ -286,13 +426,19 @@ class Worker {
   }
 
   // One request of the connection that is attached.
-  Progress serve(Patience patience) {
+  Progress serve(ProtocolExchange::Patience patience) {
+    const bool waits = patience == ProtocolExchange::Patience::Wait;
     // A new connection is not older than the moment at which nobody waited.
-    const os::Monotonic since = patience == Patience::Wait ? nobody_waited_ : kept_since_;
+    const os::Monotonic since = !waits ? kept_since_ : is_fresh_ ? nobody_waited_ : os::Monotonic{};
     exchange_->expect_presence(exchange_ == fcgi_.get() &&
                                os::monotonic_now() - since < kStillThere);
-    Progress progress = exchange_->take_request(patience);
-    if (progress == Progress::Idle && patience == Patience::Wait) {
+    Progress progress = take_request(patience);
+    is_fresh_ = is_from_lobby_ = false;
+    if (progress == Progress::Incomplete || progress == Progress::Idle) {
+      if (has_slow_permit_) give_slow_permit_back();
+    }
+    if (progress == Progress::Incomplete) return progress;
+    if (progress == Progress::Idle && waits) {
       // Told to leave while nothing had come on a new connection: who has just connected is about to write.
       if (has_input_within(kLastGrace)) progress = exchange_->take_request(patience);
       if (progress == Progress::Idle) exchange_->close();
@@ -315,6 +461,7 @@ class Worker {
       note_trouble();
       kept_since_ = os::monotonic_now();
     }
+    if (has_slow_permit_) give_slow_permit_back();
     if (log != nullptr && has_request && exchange_->status() != 0) {
       const auto took = os::monotonic_now() - started;
       channel_.access(
@@ -323,6 +470,40 @@ class Worker {
                        .took = std::chrono::duration_cast<std::chrono::microseconds>(took)}));
     }
     return progress;
+  }
+
+  // Incomplete: the lobby has it now, and nothing is attached.
+  Progress take_request(ProtocolExchange::Patience patience) {
+    if (!can_hand_over()) return exchange_->take_request(patience);
+    if (patience_.is_short()) patience_.refill(os::monotonic_now());
+    const milliseconds moment = patience_.moment();
+    Progress progress = exchange_->take_request(patience, moment);
+    if (progress == Progress::Idle && patience == ProtocolExchange::Patience::Wait && hand_over()) {
+      return Progress::Incomplete;  // told to leave while nothing had come
+    }
+    if (progress == Progress::Incomplete) {
+      if (moment > milliseconds::zero()) patience_.spent(moment, os::monotonic_now());
+      if (hand_over()) return progress;
+      // What was ready and still is not complete was made to look so.
+      if (is_from_lobby_) exchange_->wait_no_longer();
+      progress = exchange_->take_request(patience);
+    }
+    if (progress == Progress::Ready && !exchange_->has_whole_body() && !is_from_lobby_ &&
+        !take_slow_permit() && hand_over()) {
+      return Progress::Incomplete;
+    }
+    return progress;
+  }
+
+  // To serve a request whose body is not here.
+  bool take_slow_permit() {
+    has_slow_permit_ = lobby_.slow_bodies().try_acquire(slot_.index());
+    return has_slow_permit_;
+  }
+
+  void give_slow_permit_back() {
+    has_slow_permit_ = false;
+    static_cast<void>(lobby_.slow_bodies().release(slot_.index()));
   }
 
   void begin_line(AccessLog& log) const {
@@ -443,7 +624,7 @@ class Worker {
       if (!exchange_->is_attached()) return;
       // A peer that has more and more to ask must not hold us.
       if (served >= kMostWhileGivingUp) exchange_->keep_no_longer();
-      serve(Patience::Try);
+      serve(ProtocolExchange::Patience::Try);
     }
   }
 
@@ -473,6 +654,7 @@ class Worker {
       if (!is_watched && ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, kept, &event) != 0) {
         throw os::SystemError(errno, "watch kept connection");
       }
+      watched_kept_ = kept;
     }
     if (handlers_kept_ < kept_since_) {
       keep_signal_handlers();
@@ -487,6 +669,7 @@ class Worker {
     if (last_look_ - before > kImmediately) nobody_waited_ = last_look_;
     for (int i = 0; i < count; ++i) {
       const int ready = events[static_cast<std::size_t>(i)].data.fd;
+      if (ready == inheritance_.ready) is_ready_signalled_ = true;
       for (std::size_t index = 0; index < inheritance_.listeners.size(); ++index) {
         if (inheritance_.listeners[index].fd != ready || is_listener_ready_) continue;
         is_listener_ready_ = true;
@@ -494,6 +677,8 @@ class Worker {
         first_listener_ = index;
       }
     }
+    // Of the ready queue the lobby reminds others.
+    if (is_listener_ready_) is_ready_first_ = false;
   }
 
   void leave() {
@@ -501,10 +686,18 @@ class Worker {
     for (const Listening& listener : inheritance_.listeners) {
       ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener.fd, nullptr);
     }
+    if (inheritance_.ready >= 0)
+      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, inheritance_.ready, nullptr);
     give_up_kept();
     // We may have been woken for a connection and for leaving at once, and nobody else was: take what is there. When the
     // application wants the end of this process, nothing had woken us.
-    if (!wants_no_more_) accept_and_serve();
+    if (!wants_no_more_) {
+      accept_and_serve();
+      if (should_take_ready()) take_ready_and_serve();
+      // When all leave, nobody else will.
+      while (lobby_.is_stopping() && should_take_ready() && take_ready_and_serve()) {
+      }
+    }
     give_up_kept();
     slot_.set_state(shm::State::Draining);
     app_.leave();
@@ -514,13 +707,23 @@ class Worker {
   Inheritance& inheritance_;
   runtime::App& app_;
   os::LogChannel channel_;
-  PeerLog peer_log_;
+  os::LimitedLog peer_log_;
   shm::Scoreboard board_;
   shm::OwnSlot slot_;
   // One for each protocol that is listened for; at most one of them holds a connection, the one that `exchange_` is.
   std::unique_ptr<FcgiExchange> fcgi_;
   std::unique_ptr<HttpExchange> http_;
   ProtocolExchange* exchange_ = nullptr;
+  shm::LobbyBoard lobby_;
+  Patience patience_;
+  handoff::ReceiveBuffer handoff_buffer_;
+  bool is_ready_signalled_ = false;
+  bool is_ready_first_ = true;
+  os::Monotonic last_ready_look_{};
+  bool is_from_lobby_ = false;    // so is the request on it
+  bool is_fresh_ = false;         // nothing has come yet on the connection that is attached
+  bool has_slow_permit_ = false;  // to serve a request whose body is not here
+  int watched_kept_ = -1;         // in epoll_
   os::Fd epoll_;
   os::Monotonic kept_since_{};  // end of its last request
   std::vector<pollfd> waiting_;

@@ -36,6 +36,8 @@ struct Inheritance {
   int error = -1;
   int log_channel = -1;
   std::vector<worker::Listening> listeners;
+  int parking = -1;  // see worker/inheritance.h
+  int ready = -1;
   const shm::Mapping* mapping = nullptr;
   std::uint32_t slot = 0;
   std::uint32_t generation = 0;

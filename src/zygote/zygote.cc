@@ -77,13 +77,13 @@ class Zygote {
       const os::Fd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
       if (null.is_open()) ::dup2(null.get(), STDIN_FILENO);
     }
-    std::vector<int> keep = listening_descriptors();
+    std::vector<int> keep = serving_descriptors();
     keep.insert(keep.end(), {inheritance_.control, inheritance_.lifeline, inheritance_.log_channel,
                              inheritance_.mapping->descriptor()});
     os::close_all_except(keep);
     tie();
     before_loading_ = open_descriptors();
-    std::vector<int> not_for_kids = listening_descriptors();
+    std::vector<int> not_for_kids = serving_descriptors();
     not_for_kids.insert(not_for_kids.end(),
                         {inheritance_.control, inheritance_.lifeline, tie_.get()});
     os::set_private_descriptors(std::move(not_for_kids));
@@ -96,10 +96,13 @@ class Zygote {
     os::unblock_all_signals();
   }
 
-  [[nodiscard]] std::vector<int> listening_descriptors() const {
+  [[nodiscard]] std::vector<int> serving_descriptors() const {
     std::vector<int> fds;
     for (const worker::Listening& one : inheritance_.listeners)
       fds.push_back(one.fd);
+    for (const int channel : {inheritance_.parking, inheritance_.ready}) {
+      if (channel >= 0) fds.push_back(channel);
+    }
     return fds;
   }
 
@@ -269,7 +272,7 @@ class Zygote {
 
   // What is the server's stays with this process when it forks; `wake` are the ends of a worker's pipe.
   void keep_from_kids(std::initializer_list<int> wake) {
-    std::vector<int> fds = listening_descriptors();
+    std::vector<int> fds = serving_descriptors();
     fds.insert(fds.end(), {tie_.get(), inheritance_.control});
     fds.insert(fds.end(), wake);
     os::set_private_descriptors(std::move(fds));
@@ -305,6 +308,8 @@ class Zygote {
     if (const int code = take_application(request.message.slot); code != 0) return code;
     keep_from_kids({child.wake_read, child.wake_write});
     child.listeners = inheritance_.listeners;
+    child.parking = inheritance_.parking;
+    child.ready = inheritance_.ready;
     child.mapping = inheritance_.mapping;
     child.slot = request.message.slot;
     child.number = request.message.number;

@@ -305,9 +305,9 @@ sub {
 };
 PERL
     );
-    ok $server->pid_of($_), "$_ is there" for 'overseer', 'zygote', 'monitoring', 'heart', 'worker 0', 'worker 1';
+    ok $server->pid_of($_), "$_ is there" for 'overseer', 'zygote', 'lobby', 'monitoring', 'heart', 'worker 0', 'worker 1';
     is_deeply [ sort keys %{ $server->processes } ],
-        [ sort map { "Title: $_" } 'overseer', 'zygote', 'monitoring', 'heart', 'worker 0', 'worker 1' ],
+        [ sort map { "Title: $_" } 'overseer', 'zygote', 'lobby', 'monitoring', 'heart', 'worker 0', 'worker 1' ],
         'PREFIX: ROLE for every process, and no others';
     is $server->pid_of('overseer'), $server->pid, 'the overseer is the process that was started';
     my ($pid, $dollar_zero) = split / /, $server->get('/assign')->{body}, 2;

@@ -11,8 +11,6 @@ use BladePSGI::Test::PlackSuite;
 use BladePSGI::Test::Site;
 use Test::More;
 
-my $many_at_once = 'a kept connection is given up while its next request is on its way';
-
 for my $prefix ('', '/app') {
     my $server = site_server(options => [ '--mount=' . ($prefix || '/') ]);
     my @workers = $server->worker_pids;
@@ -24,7 +22,6 @@ for my $prefix ('', '/app') {
                 prefix  => $prefix,
                 # It wants to know the length before it begins, so all of the body has to fit into a buffer of 16 KB.
                 chunked => 400,
-                todo    => { $example =~ /mpxs/ || %exchange ? (many_at_once => $many_at_once) : () },
             );
         };
         $haproxy->stop;

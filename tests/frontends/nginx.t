@@ -30,7 +30,6 @@ for my $prefix ('', '/app') {
                 prefix => $prefix,
                 # Redirected, as the example says.
                 slash  => 301,
-                todo   => { $keep eq 'on' ? (many_at_once => 'a kept connection is given up before its last request has come in full') : () },
             );
         };
         $nginx->stop;

@@ -23,7 +23,6 @@ my %limits = (
     Lighttpd => { chunked => 'known', latin1 => 400, unseen => { half => 'lighttpd had not sent the header' } },
     Nginx    => { slash => 301 },
 );
-my %kept = (todo => { many_at_once => 'a kept connection is given up while its next request is on its way' });
 my %cannot = (HAProxy => { 'no entity headers on 304' => 'HAProxy adds "content-length: 0" to it' });
 
 # All of it for each way to name the socket and to keep connections; where only the lines for TCP are others, what the
@@ -58,7 +57,7 @@ for my $case (@cases) {
     my $name = join ', ', $kind, map { ref $o{$_} ? values %{ $o{$_} } : "$_ $o{$_}" } sort keys %o;
     my $front = "BladePSGI::Test::$kind"->start(socket => $server->tcp_address, tls => 1, %o);
     my $check = $extent eq 'all' ? \&check_site : \&check_environment;
-    subtest $name => sub { $check->($front, $server, prefix => $prefix, %{ $limits{$kind} }, $o{keep_conn} || $o{exchange} ? %kept : ()) };
+    subtest $name => sub { $check->($front, $server, prefix => $prefix, %{ $limits{$kind} }) };
     $front->stop;
     next if $extent ne 'all';
     $server = $suite{"@options"} ||= plack_suite_server(options => \@options);

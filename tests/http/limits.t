@@ -38,7 +38,7 @@ subtest '--head-timeout' => sub {
     $c = http($server);
     $c->send(substr $head, 0, 10);
     ok $c->closes, 'half a head';
-    ok $server->wait_log(qr/WARNING:  worker\[\d+\]: dropped a connection: its request took too long/, 5, $from), 'that is logged';
+    ok $server->wait_log(qr/WARNING:  lobby\[\d+\]: dropped a connection: its request took too long/, 5, $from), 'that is logged';
     is(() = substr($server->log, $from) =~ /took too long/g, 1, 'and silence is not: browsers open connections that they may need');
 
     # A byte every now and then does not prolong it.

@@ -51,7 +51,7 @@ PERL
     unlike $server->log, qr/WARNING.*(?:opened while it loaded)/, 'nothing is shared, so nothing is warned of';
     unlike $server->log, qr/ERROR|FATAL/, 'no error';
     my $sockets = sub { scalar grep { (readlink($_) // '') =~ /^socket:/ } glob "/proc/$workers[0]/fd/*" };
-    ok wait_for { $sockets->() == 1 + 2 }, 'a worker holds the listening socket and the two of the application' or diag $sockets->();
+    ok wait_for { $sockets->() == 1 + 2 + 2 }, 'a worker holds the listening socket, the two of the lobby and the two of the application' or diag $sockets->();
     is $server->stop, 'exit 0', 'stops';
 };
 

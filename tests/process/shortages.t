@@ -46,7 +46,7 @@ subtest 'descriptors run out in the overseer' => sub {
         my @said = substr($server->log, $from) =~ /EMFILE/g;
         cmp_ok scalar @said, '<', 30, 'it did not try in a busy loop';
     }
-    ok wait_for { processes_in($server->folder) == 5 && !grep { $old{$_} } $server->worker_pids }, 'workers change over';
+    ok wait_for { processes_in($server->folder) == 6 && !grep { $old{$_} } $server->worker_pids }, 'workers change over';
     set_limit($server->pid, nofile => 3);
     my ($worker) = $server->worker_pids;
     kill KILL => $worker;

@@ -120,7 +120,8 @@ subtest 'psgix.harakiri' => sub {
             is $answer->{body}, $pid, "$path, keep $keep: the response is sent";
             ok $answer->{ended}, "$path, keep $keep: completely";
             ok wait_for { !kill 0, $pid }, "$path, keep $keep: then the worker ends";
-            ok $c->closes, "$path, keep $keep: with its connection";
+            if ($keep) { isnt $c->request(uri => '/pid')->{body}, $pid, "$path, keep $keep: its connection goes on with another one" }
+            else       { ok $c->closes, "$path, keep $keep: with its connection" }
             ok wait_for { $worker->() && $worker->() != $pid }, "$path, keep $keep: and is replaced";
         }
     }

@@ -197,7 +197,7 @@ subtest 'a full spool' => sub {
 };
 
 subtest 'an alarm while the body is awaited' => sub {
-    my $server = BladePSGI::Test->start(workers => 1, app => BladePSGI::Test->gate_code . <<'PERL');
+    my $server = BladePSGI::Test->start(workers => 1, options => ['--body-ahead=50000'], app => BladePSGI::Test->gate_code . <<'PERL');
 sub {
     my ($env) = @_;
     my ($in, $ticks, $all) = ($env->{'psgi.input'}, 0, '');

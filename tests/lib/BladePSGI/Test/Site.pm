@@ -55,7 +55,6 @@ sub site_folder {
 # latin1       the HTTP status that refuses a path that is not UTF-8
 # unseen       { page => reason }: responses that break off and may look whole to the browser; gated: even when half of one
 #              has arrived before
-# todo         { many_at_once => reason }: more kept connections than workers, which only the lobby will bear
 sub check_site {
     my ($front, $server, %o) = @_;
     $o{prefix} //= '';
@@ -324,7 +323,6 @@ sub check_in_step {
         waitpid $pid, 0;
         $report .= "a client ended by $?\n" if $?;
     }
-    local $TODO = $o{todo}{many_at_once};
     is $report, '', "$clients clients with $requests requests each";
     return;
 }

@@ -1,0 +1,579 @@
+#include "lobby/lobby.h"
+
+#include <fmt/format.h>
+#include <linux/sockios.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <deque>
+#include <memory>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/pace.h"
+#include "base/wipe.h"
+#include "handoff/transfer.h"
+#include "lobby/table.h"
+#include "lobby/waiting.h"
+#include "os/clock.h"
+#include "os/event_loop.h"
+#include "os/fd.h"
+#include "os/limited_log.h"
+#include "os/signals.h"
+#include "os/system_error.h"
+#include "shm/lobby_board.h"
+#include "shm/scoreboard.h"
+
+namespace bladepsgi::lobby {
+
+namespace {
+
+using shm::Drop;
+using shm::Holding;
+using Stage = Waiting::Stage;
+
+using std::chrono::milliseconds;
+
+// Descriptors that are not of connections, and those of a message that is being received.
+constexpr std::size_t kOwnDescriptors = 64;
+
+constexpr std::size_t kMostOver = 32;
+
+constexpr std::size_t kMostReceived = std::size_t{64} * 1024;  // of a connection, at once
+constexpr int kMostMessages = 64;                              // of workers, at once
+
+// How soon it is tried again to put into the ready queue what a shortage kept out, and to find a permit for a slow body.
+constexpr milliseconds kRetry{10};
+constexpr milliseconds kSlowPause{50};
+
+// Somebody sleeps while a message waits: the worker that was woken for it took something else, or died.
+constexpr milliseconds kFirstNudge{5};
+constexpr milliseconds kLastNudge{1000};
+
+struct Guest {
+  os::Fd connection;
+  Waiting waiting;
+  os::Monotonic
+      started{};  // when the request has begun; of a connection without one yet, when that came
+  bool is_fresh = false;  // no request has ever come on it
+  bool is_overdue = false;
+  Pace pace;
+  os::Monotonic last_bytes{};
+  std::uint64_t drained = 0;  // of one that is closing
+};
+
+os::Monotonic as_time(handoff::Deadline deadline) {
+  return os::Monotonic(
+      std::chrono::duration_cast<os::Monotonic::duration>(std::chrono::nanoseconds(deadline)));
+}
+
+handoff::Deadline as_deadline(os::Monotonic time) {
+  return static_cast<handoff::Deadline>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count());
+}
+
+std::size_t connection_limit(std::size_t wanted) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return wanted;
+  const auto descriptors = static_cast<std::size_t>(limit.rlim_cur);
+  return std::clamp<std::size_t>(wanted, 1,
+                                 descriptors > 2 * kOwnDescriptors
+                                     ? descriptors - kOwnDescriptors
+                                     : std::max<std::size_t>(descriptors / 2, 1));
+}
+
+class Lobby {
+ public:
+  explicit Lobby(const Inheritance& inheritance)
+      : inheritance_(inheritance),
+        options_(inheritance.options),
+        limits_{.fcgi = options_.fcgi_limits,
+                .http = options_.http_limits,
+                .body_ahead = options_.body_ahead},
+        most_connections_(connection_limit(options_.most_connections)),
+        log_(inheritance.log),
+        peer_log_(inheritance.log),
+        board_(*inheritance.mapping),
+        slot_(shm::Scoreboard(*inheritance.mapping), inheritance.slot),
+        signals_(
+            os::signal_set({SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGTSTP})),
+        scratch_(kMostReceived) {}
+
+  int run() {
+    if (::getppid() != inheritance_.parent) return 0;
+    loop_.add(signals_.fd(), EPOLLIN, [this](std::uint32_t) { on_signals(); });
+    loop_.add(inheritance_.parking, EPOLLIN, [this](std::uint32_t) { on_parking(); });
+    slot_.become_idle();
+    publish();
+    // What the lobby before this one had sent, and had not said yet.
+    board_.announce_ready();
+    expect_taking();
+    log_.ready(::getpid());
+    while (!is_ending_) {
+      loop_.run_once();
+      after_turn();
+    }
+    return 0;
+  }
+
+ private:
+  using GuestPointer = std::unique_ptr<Guest>;
+
+  void on_signals() {
+    while (const auto caught = signals_.try_take()) {
+      if (caught->number != SIGTERM) continue;
+      if (!board_.is_stopping()) is_ending_ = true;
+    }
+  }
+
+  // --- from workers
+
+  void on_parking() {
+    for (int i = 0; i < kMostMessages; ++i) {
+      // Those who are ready are not closed, however many they are; no more of them come while workers are that far behind.
+      if (guests_.size() >= most_connections_ + kMostOver) return pause_parking();
+      handoff::Incoming incoming = handoff::receive(inheritance_.parking, buffer_);
+      switch (incoming.outcome) {
+        case handoff::ReceiveOutcome::Received:
+          admit(std::move(incoming));
+          make_room();
+          break;
+        case handoff::ReceiveOutcome::Empty:
+          return;
+        case handoff::ReceiveOutcome::Closed:  // not while the overseer lives
+          is_ending_ = true;
+          return;
+        case handoff::ReceiveOutcome::NoMemory:
+          return pause_parking();
+        case handoff::ReceiveOutcome::NoDescriptors:
+          board_.count(Drop::GaveWay);
+          peer_log_.say(Severity::Error,
+                        "a connection that shall wait is lost: too many open files");
+          return pause_parking();
+        case handoff::ReceiveOutcome::Malformed:
+          board_.count(Drop::Malformed);
+          peer_log_.say(Severity::Error, fmt::format("dropped what another process handed over: {}",
+                                                     incoming.reason));
+          break;
+      }
+    }
+  }
+
+  void make_room() {
+    while (guests_.size() > most_connections_) {
+      const auto oldest = table_.find_oldest();
+      if (!oldest) return;
+      drop(*oldest, Drop::GaveWay);
+    }
+  }
+
+  // The queue stays readable, so epoll would report it at once, for ever.
+  void pause_parking() {
+    loop_.remove(inheritance_.parking);
+    resume_parking_ = loop_.call_at(os::monotonic_now() + kRetry, [this] {
+      loop_.add(inheritance_.parking, EPOLLIN, [this](std::uint32_t) { on_parking(); });
+      on_parking();
+    });
+  }
+
+  void admit(handoff::Incoming incoming) {
+    const handoff::Message& message = incoming.message;
+    const os::Monotonic now = os::monotonic_now();
+    std::vector<std::byte> external;
+    Bytes bytes = message.bytes;
+    if (message.external_bytes != 0) {
+      auto read = handoff::read_memory(incoming.memory, 0, message.external_bytes);
+      if (!read) {
+        board_.count(Drop::Malformed);
+        peer_log_.say(Severity::Error, read.error().message);
+        return;
+      }
+      external = std::move(*read);
+      bytes = external;
+    }
+    switch (message.kind) {
+      case handoff::Kind::Idle:
+      case handoff::Kind::PartialRequest:
+      case handoff::Kind::ReadyRequest:
+      case handoff::Kind::Closing:
+        break;
+      case handoff::Kind::UnsentResponse:
+      case handoff::Kind::UnsentFile:
+        board_.count(Drop::Malformed);
+        return;
+    }
+    auto guest = std::make_unique<Guest>(
+        Guest{.connection = std::move(incoming.connection),
+              .waiting = Waiting(message.protocol, limits_, message.replies),
+              .started = as_time(message.started),
+              .is_fresh = message.kind == handoff::Kind::Idle && message.started != 0,
+              .pace = Pace(options_.min_body_rate),
+              .last_bytes = now});
+    const os::Monotonic deadline = message.progress_deadline != 0
+                                       ? as_time(message.progress_deadline)
+                                       : now + options_.idle_timeout;
+    const bool is_closing = message.kind == handoff::Kind::Closing;
+    const GuestId id = table_.add(is_closing ? Holding::Closing : Holding::Idle, deadline);
+    guests_.emplace(id, std::move(guest));
+    if (watch(id) && !bytes.empty()) take(id, bytes, now);
+    wipe(external);
+  }
+
+  // --- from peers
+
+  // False: it is dropped.
+  bool watch(GuestId id) {
+    try {
+      loop_.add(guests_.at(id)->connection.get(), EPOLLIN,
+                [this, id](std::uint32_t) { on_input(id); });
+      return true;
+    } catch (const os::SystemError&) {  // no memory, or more than this user may watch
+      drop(id, Drop::GaveWay);
+      return false;
+    }
+  }
+
+  void on_input(GuestId id) {
+    Guest& guest = *guests_.at(id);
+    const ssize_t size =
+        ::recv(guest.connection.get(), scratch_.data(), scratch_.size(), MSG_DONTWAIT);
+    if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (size <= 0 && table_.holding(id) == Holding::Closing) {
+      forget(id);
+      return;
+    }
+    if (size < 0) {
+      drop(id, Drop::PeerClosed);
+      return;
+    }
+    if (size == 0) {
+      guest.waiting.end();
+      dispose(id, os::monotonic_now());
+      return;
+    }
+    const auto received = static_cast<std::size_t>(size);
+    if (table_.holding(id) == Holding::Closing) {
+      guest.drained += received;
+      if (guest.drained > options_.drain_bytes) forget(id);
+      return;
+    }
+    take(id, Bytes(scratch_).first(received), os::monotonic_now());
+    wipe(scratch_.data(), received);
+  }
+
+  void take(GuestId id, Bytes bytes, os::Monotonic now) {
+    Guest& guest = *guests_.at(id);
+    const Stage before = guest.waiting.stage();
+    const auto wait = now - guest.last_bytes;
+    guest.last_bytes = now;
+    const Stage stage = guest.waiting.take(bytes);
+    if (before == Stage::Body && !guest.pace.keeps_up(wait, bytes.size())) guest.is_overdue = true;
+    table_.set_bytes(id, guest.waiting.bytes().size());
+    if (stage != Stage::Idle) {
+      if (guest.started == os::Monotonic{}) guest.started = now;
+      guest.is_fresh = false;
+    }
+    dispose(id, now);
+    while (table_.bytes() > options_.most_bytes) {
+      const auto largest = table_.find_largest();
+      if (!largest) break;
+      drop(*largest, Drop::Memory);
+    }
+  }
+
+  // Puts it where it belongs now.
+  void dispose(GuestId id, os::Monotonic now) {
+    Guest& guest = *guests_.at(id);
+    if (guest.is_overdue) return make_ready(id);
+    switch (guest.waiting.stage()) {
+      case Stage::Idle:
+        if (table_.holding(id) != Holding::Idle)
+          table_.change(id, Holding::Idle, now + options_.idle_timeout);
+        if (!guest.is_fresh) guest.started = {};
+        break;
+      case Stage::Head:
+        table_.change(id, Holding::Head, guest.started + options_.head_timeout);
+        break;
+      case Stage::Body:
+        table_.change(id, Holding::Body, now + options_.body_timeout);
+        break;
+      case Stage::Enough:
+        ignore_input(guest);
+        table_.change(id, Holding::SlowBody, Table::kNever);
+        slow_.push_back(id);
+        admit_slow(now);
+        break;
+      case Stage::Whole:
+      case Stage::Decided:
+        make_ready(id);
+        break;
+      case Stage::Gone:
+        drop(id, Drop::PeerClosed);
+        break;
+    }
+  }
+
+  void ignore_input(const Guest& guest) { loop_.remove(guest.connection.get()); }
+
+  void drop(GuestId id, Drop why) {
+    const auto found = guests_.find(id);
+    if (found == guests_.end()) return;
+    const Guest& guest = *found->second;
+    board_.count(why);
+    const bool has_begun = guest.waiting.stage() != Stage::Idle;
+    switch (why) {
+      case Drop::PeerClosed:
+      case Drop::IdleTimeout:
+      case Drop::Malformed:
+        break;
+      case Drop::HeadTimeout:
+        slot_.count(shm::Event::TimedOut);
+        // Browsers open connections that they may need.
+        if (has_begun || guest.waiting.protocol() == handoff::Protocol::FastCgi)
+          peer_log_.say(Severity::Warning, "dropped a connection: its request took too long");
+        break;
+      case Drop::GaveWay:
+        peer_log_.say(
+            Severity::Warning,
+            fmt::format("dropped {}: more than {} connections wait (--lobby-connections "
+                        "and the limit of open files)",
+                        has_begun ? "a request that was not complete" : "an idle connection",
+                        most_connections_));
+        break;
+      case Drop::Memory:
+        slot_.count(shm::Event::Refused);
+        peer_log_.say(Severity::Warning,
+                      fmt::format("dropped a request of {} bytes that was not complete: those that "
+                                  "wait have more than --lobby-memory",
+                                  guest.waiting.bytes().size()));
+        break;
+    }
+    forget(id);
+  }
+
+  void forget(GuestId id) {
+    const auto found = guests_.find(id);
+    ignore_input(*found->second);
+    table_.remove(id);
+    guests_.erase(found);
+  }
+
+  // --- to workers
+
+  void make_ready(GuestId id) {
+    ignore_input(*guests_.at(id));
+    table_.change(id, Holding::Ready, Table::kNever);
+    if (ready_.empty() && send(id)) return;
+    ready_.push_back(id);
+    watch_ready();
+  }
+
+  // As many as permits are free; the worker that gets one takes the permit, or gives it back to us.
+  // Who is sent too many of them has to give them back, so the next ones wait until those before are taken, or for a while.
+  void admit_slow(os::Monotonic now) {
+    if (has_untaken() && now - slow_admitted_ < kSlowPause) return;
+    std::uint32_t permits = board_.slow_bodies().value();
+    if (permits > 0) slow_admitted_ = now;
+    while (permits > 0 && !slow_.empty()) {
+      const GuestId id = slow_.front();
+      slow_.pop_front();
+      if (!guests_.contains(id)) continue;
+      make_ready(id);
+      --permits;
+    }
+  }
+
+  // False: not now.
+  bool send(GuestId id) {
+    const Guest& guest = *guests_.at(id);
+    handoff::Message message;
+    message.protocol = guest.waiting.protocol();
+    message.kind = handoff::Kind::ReadyRequest;
+    message.bytes = guest.waiting.bytes();
+    message.replies = guest.waiting.replies();
+    message.started = as_deadline(guest.started);
+    if (guest.is_overdue || guest.waiting.stage() != Stage::Enough)
+      message.flags = handoff::kBodyComplete;
+    if (guest.is_overdue) message.progress_deadline = as_deadline(os::monotonic_now());
+    if (message.bytes.empty()) {  // nothing is to be told to a worker
+      drop(id, Drop::PeerClosed);
+      return true;
+    }
+    const handoff::SendOutcome outcome =
+        handoff::send(inheritance_.ready, message, guest.connection.get());
+    switch (outcome) {
+      case handoff::SendOutcome::Sent:
+        board_.announce_ready();
+        expect_taking();
+        forget(id);
+        return true;
+      case handoff::SendOutcome::QueueFull:
+        return false;
+      case handoff::SendOutcome::TooManyInFlight:
+      case handoff::SendOutcome::NoDescriptors:
+      case handoff::SendOutcome::NoMemory:
+      case handoff::SendOutcome::PeerGone:
+        peer_log_.say(Severity::Warning,
+                      fmt::format("cannot hand a request over to a worker: {}; trying again",
+                                  handoff::describe(outcome)));
+        is_short_ = true;
+        return false;
+      case handoff::SendOutcome::TooLarge:  // no message of ours is
+        drop(id, Drop::Memory);
+        return true;
+    }
+    return false;
+  }
+
+  // Until there is room; a shortage is nothing that epoll reports.
+  void watch_ready() {
+    if (is_short_) {
+      if (is_ready_watched_) loop_.remove(inheritance_.ready);
+      is_ready_watched_ = false;
+      return;
+    }
+    if (is_ready_watched_ || ready_.empty()) return;
+    is_ready_watched_ = true;
+    loop_.add(inheritance_.ready, EPOLLOUT, [this](std::uint32_t) { send_backlog(); });
+  }
+
+  void send_backlog() {
+    is_short_ = false;
+    while (!ready_.empty()) {
+      if (guests_.contains(ready_.front()) && !send(ready_.front())) break;
+      ready_.pop_front();
+    }
+    if (ready_.empty() && is_ready_watched_) {
+      loop_.remove(inheritance_.ready);
+      is_ready_watched_ = false;
+    }
+    watch_ready();
+  }
+
+  void expect_taking() {
+    nudge_after_ = kFirstNudge;
+    next_nudge_ = os::monotonic_now() + nudge_after_;
+  }
+
+  // Something is in the ready queue.
+  [[nodiscard]] bool has_untaken() const {
+    int queued = 0;
+    return ::ioctl(inheritance_.ready, SIOCOUTQ, &queued) == 0 && queued > 0;
+  }
+
+  void nudge(os::Monotonic now) {
+    if (!has_untaken()) {
+      next_nudge_.reset();
+      return;
+    }
+    static_cast<void>(handoff::send_nudge(inheritance_.ready));
+    board_.announce_ready();
+    nudge_after_ = std::min(2 * nudge_after_, kLastNudge);
+    next_nudge_ = now + nudge_after_;
+  }
+
+  // --- time
+
+  void after_turn() {
+    const os::Monotonic now = os::monotonic_now();
+    while (const auto due = table_.find_due(now))
+      give_up(*due);
+    if (board_.is_stopping()) {
+      // Nobody will serve a next request.
+      while (table_.count(Holding::Idle) > 0)
+        drop(*table_.find_oldest(), Drop::IdleTimeout);
+    }
+    if (!slow_.empty()) admit_slow(now);
+    if (is_short_) send_backlog();
+    if (next_nudge_ && *next_nudge_ <= now) nudge(now);
+    publish();
+    set_alarm(now);
+  }
+
+  void give_up(GuestId id) {
+    Guest& guest = *guests_.at(id);
+    switch (table_.holding(id)) {
+      case Holding::Idle:
+        drop(id, guest.is_fresh ? Drop::HeadTimeout : Drop::IdleTimeout);
+        break;
+      case Holding::Head:
+        drop(id, Drop::HeadTimeout);
+        break;
+      case Holding::Body:
+        // A worker answers it.
+        guest.is_overdue = true;
+        make_ready(id);
+        break;
+      case Holding::Closing:
+        forget(id);
+        break;
+      case Holding::SlowBody:
+      case Holding::Ready:
+        break;  // have no deadline
+    }
+  }
+
+  void set_alarm(os::Monotonic now) {
+    os::Monotonic next = table_.next_deadline().value_or(Table::kNever);
+    if (next_nudge_) next = std::min(next, *next_nudge_);
+    if (!slow_.empty() || is_short_) next = std::min<os::Monotonic>(next, now + kRetry);
+    if (next == alarm_.when && alarm_.sequence != 0 && next > now) return;
+    loop_.cancel(alarm_);
+    if (next != Table::kNever) {
+      alarm_ = loop_.call_at(next, [this] { alarm_ = {}; });
+    }
+  }
+
+  void publish() {
+    for (std::size_t i = 0; i < shm::kHoldings; ++i) {
+      const auto holding = static_cast<Holding>(i);
+      board_.set_held(holding, table_.count(holding));
+    }
+    board_.set_bytes_held(table_.bytes());
+  }
+
+  const Inheritance& inheritance_;
+  const Options& options_;
+  Limits limits_;
+  std::size_t most_connections_;
+  os::LogChannel log_;
+  os::LimitedLog peer_log_;
+  shm::LobbyBoard board_;
+  shm::OwnSlot slot_;
+  os::SignalFd signals_;
+  os::EventLoop loop_;
+  handoff::ReceiveBuffer buffer_{};
+  std::vector<std::byte> scratch_;
+  Table table_;
+  std::unordered_map<GuestId, GuestPointer> guests_;
+  std::deque<GuestId> ready_;  // the backlog; who has gone meanwhile is still in it
+  std::deque<GuestId> slow_;   // enough of their bodies is here; the same
+  os::Monotonic slow_admitted_{};
+  bool is_ready_watched_ = false;
+  bool is_short_ = false;  // of something, when a request was handed over last
+  std::optional<os::Monotonic> next_nudge_;
+  milliseconds nudge_after_ = kFirstNudge;
+  os::EventLoop::TimerId alarm_;
+  os::EventLoop::TimerId resume_parking_;
+  bool is_ending_ = false;
+};
+
+}  // namespace
+
+int run(const Inheritance& inheritance) {
+  try {
+    return Lobby(inheritance).run();
+  } catch (const std::exception& failure) {
+    inheritance.log.text(Severity::Panic, failure.what());
+    return 1;
+  }
+}
+
+}  // namespace bladepsgi::lobby

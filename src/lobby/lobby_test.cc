@@ -1,0 +1,377 @@
+#include "lobby/lobby.h"
+
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "handoff/transfer.h"
+#include "os/clock.h"
+#include "os/process.h"
+#include "os/socket.h"
+#include "shm/lobby_board.h"
+#include "shm/scoreboard.h"
+
+namespace bladepsgi::lobby {
+namespace {
+
+using handoff::Kind;
+using handoff::Protocol;
+using handoff::ReceiveOutcome;
+using handoff::SendOutcome;
+using shm::Drop;
+using shm::Holding;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+const std::string kRequest = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";  // NOLINT(cert-err58-cpp): a test
+
+bool is_readable(int fd, milliseconds limit) {
+  pollfd watched{.fd = fd, .events = POLLIN, .revents = 0};
+  return ::poll(&watched, 1, static_cast<int>(limit.count())) > 0;
+}
+
+bool becomes(const std::function<bool()>& condition) {
+  const os::Monotonic deadline = os::monotonic_now() + seconds(20);
+  while (!condition()) {
+    if (os::monotonic_now() > deadline) return false;
+    ::poll(nullptr, 0, 1);
+  }
+  return true;
+}
+
+// The process itself, forked as the overseer does it, and we in the place of workers and web servers.
+class LobbyTest : public ::testing::Test {
+ protected:
+  LobbyTest() : board_(mapping_), slot_(*shm::Scoreboard(mapping_).claim(shm::Role::Lobby, 0, {})) {
+    std::tie(parking_lobby_, parking_) = os::make_message_pair();
+    std::tie(ready_lobby_, ready_) = os::make_message_pair();
+    for (const os::Fd* fd : {&parking_lobby_, &parking_, &ready_lobby_, &ready_})
+      os::set_non_blocking(fd->get());
+    board_.prepare(1);
+    options_.idle_timeout = options_.head_timeout = options_.body_timeout = seconds(60);
+  }
+
+  ~LobbyTest() override {
+    if (process_ > 0) end(SIGKILL);
+  }
+
+  void start() {
+    sigset_t all;
+    sigset_t before;
+    ::sigfillset(&all);
+    ::sigprocmask(SIG_BLOCK, &all, &before);
+    const pid_t test = ::getpid();
+    process_ = ::fork();
+    if (process_ == 0) {
+      os::die_with_parent(test);
+      if (limit_) os::restore_descriptor_limit(limit_);
+      const Inheritance inheritance{.parking = parking_lobby_.get(),
+                                    .ready = ready_lobby_.get(),
+                                    .mapping = &mapping_,
+                                    .slot = slot_,
+                                    .parent = test,
+                                    .options = options_};
+      ::_exit(run(inheritance));
+    }
+    ::sigprocmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  int end(int signal) {
+    int status = 0;
+    ::kill(process_, signal);
+    ::waitpid(std::exchange(process_, 0), &status, 0);
+    return status;
+  }
+
+  // Returns the peer's end of a connection that is handed over with these bytes.
+  os::Fd park(std::string_view bytes = {}, milliseconds idle = seconds(60)) {
+    std::array<int, 2> fds{};
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds.data()), 0);
+    const os::Fd connection(fds[0]);
+    handoff::Message message;
+    message.protocol = Protocol::Http;
+    message.kind = bytes.empty() ? Kind::Idle : Kind::PartialRequest;
+    message.bytes = as_bytes(bytes);
+    if (bytes.empty()) {
+      message.progress_deadline = static_cast<handoff::Deadline>(
+          std::chrono::nanoseconds((os::monotonic_now() + idle).time_since_epoch()).count());
+    }
+    EXPECT_TRUE(becomes([&] {
+      return handoff::send(parking_.get(), message, connection.get()) == SendOutcome::Sent;
+    }));
+    return os::Fd(fds[1]);
+  }
+
+  // The bytes of the next request in the ready queue; reminders are passed over.
+  std::string take(handoff::Message* message = nullptr, os::Fd* connection = nullptr) {
+    for (;;) {
+      if (!is_readable(ready_.get(), seconds(20))) return "nothing came";
+      handoff::Incoming incoming = handoff::receive(ready_.get(), buffer_);
+      if (incoming.outcome == ReceiveOutcome::Malformed && incoming.reason == handoff::kNudge) {
+        ++nudges_;
+        continue;
+      }
+      if (incoming.outcome != ReceiveOutcome::Received) return std::string(incoming.reason);
+      if (message != nullptr) *message = incoming.message;
+      if (connection != nullptr) *connection = std::move(incoming.connection);
+      if (incoming.message.external_bytes == 0) return std::string(as_text(incoming.message.bytes));
+      const auto bytes = handoff::read_memory(incoming.memory, 0, incoming.message.external_bytes);
+      return bytes ? std::string(as_text(*bytes)) : bytes.error().message;
+    }
+  }
+
+  [[nodiscard]] bool holds(Holding holding, std::uint64_t count) const {
+    return becomes([&] { return board_.held(holding) == count; });
+  }
+
+  static bool is_closed(const os::Fd& peer) {
+    char byte = 0;
+    return is_readable(peer.get(), seconds(20)) && ::read(peer.get(), &byte, 1) == 0;
+  }
+
+  static void write(const os::Fd& peer, std::string_view text) {
+    EXPECT_EQ(::write(peer.get(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  }
+
+  shm::Mapping mapping_ =
+      shm::Mapping::create({.numbers = 2, .object_bytes = shm::kMinObjectBytes});
+  shm::LobbyBoard board_;
+  shm::SlotIndex slot_;
+  os::Fd parking_lobby_;
+  os::Fd parking_;
+  os::Fd ready_lobby_;
+  os::Fd ready_;
+  Options options_;
+  std::size_t limit_ = 0;
+  pid_t process_ = 0;
+  int nudges_ = 0;
+  handoff::ReceiveBuffer buffer_{};
+};
+
+TEST_F(LobbyTest, AnIdleConnectionComesBackWithItsNextRequest) {
+  start();
+  const os::Fd peer = park();
+  ASSERT_TRUE(holds(Holding::Idle, 1));
+  write(peer, kRequest.substr(0, 10));
+  ASSERT_TRUE(holds(Holding::Head, 1));
+  write(peer, kRequest.substr(10));
+  handoff::Message message;
+  os::Fd connection;
+  EXPECT_EQ(take(&message, &connection), kRequest);
+  EXPECT_EQ(message.kind, Kind::ReadyRequest);
+  EXPECT_EQ(message.flags, handoff::kBodyComplete);
+  EXPECT_NE(message.started, 0U);
+  EXPECT_NE(board_.readies(), 0U);
+  EXPECT_TRUE(holds(Holding::Head, 0));
+  EXPECT_EQ(::write(connection.get(), "answer", 6), 6);
+  EXPECT_TRUE(is_readable(peer.get(), seconds(20))) << "it is the same connection";
+}
+
+TEST_F(LobbyTest, LongBytesTravelBothWays) {
+  start();
+  const std::string head = "GET / HTTP/1.1\r\nHost: x\r\nX: " + std::string(100'000, 'x') + "\r\n";
+  const os::Fd peer = park(head);
+  ASSERT_TRUE(holds(Holding::Head, 1));
+  EXPECT_EQ(board_.bytes_held(), head.size());
+  write(peer, "\r\n");
+  EXPECT_EQ(take(), head + "\r\n");
+}
+
+TEST_F(LobbyTest, WhoGoesIsForgotten) {
+  start();
+  os::Fd idle = park();
+  os::Fd half = park(kRequest.substr(0, 10));
+  ASSERT_TRUE(holds(Holding::Idle, 1));
+  ASSERT_TRUE(holds(Holding::Head, 1));
+  idle.reset();
+  half.reset();
+  ASSERT_TRUE(holds(Holding::Idle, 0));
+  ASSERT_TRUE(holds(Holding::Head, 0));
+  EXPECT_EQ(board_.dropped(Drop::PeerClosed), 2U);
+  EXPECT_EQ(board_.bytes_held(), 0U);
+}
+
+TEST_F(LobbyTest, TimeLimits) {
+  options_.head_timeout = options_.body_timeout = milliseconds(50);
+  start();
+  EXPECT_TRUE(is_closed(park({}, milliseconds(50))));
+  EXPECT_TRUE(is_closed(park(kRequest.substr(0, 10))));
+  const std::string half = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12";
+  const os::Fd peer = park(half);
+  handoff::Message message;
+  EXPECT_EQ(take(&message), half) << "a worker answers it";
+  EXPECT_NE(message.progress_deadline, 0U);
+  ASSERT_TRUE(becomes([this] { return board_.dropped(Drop::HeadTimeout) == 1; }));
+  EXPECT_EQ(board_.dropped(Drop::IdleTimeout), 1U);
+  EXPECT_EQ(shm::Scoreboard(mapping_).total_events(shm::Event::TimedOut), 1U);
+}
+
+TEST_F(LobbyTest, AFullReadyQueueIsABacklogAndNothingIsLost) {
+  start();
+  constexpr int kMany = 1000;
+  std::vector<os::Fd> peers;
+  for (int i = 0; i < kMany; ++i)
+    peers.push_back(park("GET /" + std::to_string(i) + kRequest.substr(5)));
+  ASSERT_TRUE(becomes([this] { return board_.held(Holding::Ready) > 0; }));
+  for (int i = 0; i < kMany; ++i)
+    ASSERT_EQ(take(), "GET /" + std::to_string(i) + kRequest.substr(5));
+  EXPECT_TRUE(holds(Holding::Ready, 0));
+}
+
+TEST_F(LobbyTest, RemindsOfWhatNobodyTakes) {
+  start();
+  const os::Fd peer = park(kRequest);
+  ASSERT_TRUE(is_readable(ready_.get(), seconds(20)));
+  const auto is_nudged = [this] {
+    // Peeks at how much is queued: the request alone does not grow.
+    std::array<std::byte, 1> first{};
+    return ::recv(ready_.get(), first.data(), 1, MSG_PEEK | MSG_DONTWAIT) == 1 &&
+           board_.readies() >= 3;
+  };
+  EXPECT_TRUE(becomes(is_nudged));
+  EXPECT_EQ(take(), kRequest);
+  EXPECT_TRUE(becomes([this] {
+    const auto incoming = handoff::receive(ready_.get(), buffer_);
+    if (incoming.reason == handoff::kNudge) ++nudges_;
+    return incoming.outcome == ReceiveOutcome::Empty;
+  }));
+  EXPECT_GE(nudges_, 1);
+}
+
+TEST_F(LobbyTest, TheNextOneOnTheSameSocketsHasWhatWasUnderWay) {
+  const os::Fd before = park(kRequest);
+  start();
+  EXPECT_EQ(take(), kRequest);
+  const os::Fd held = park();
+  ASSERT_TRUE(holds(Holding::Idle, 1));
+  const os::Fd ready = park(kRequest);
+  ASSERT_TRUE(is_readable(ready_.get(), seconds(20)));
+  end(SIGKILL);
+  EXPECT_TRUE(is_closed(held)) << "what it held is closed";
+  const os::Fd meanwhile = park();
+  start();
+  ASSERT_TRUE(holds(Holding::Idle, 1)) << "counted anew";
+  write(meanwhile, kRequest);
+  EXPECT_EQ(take(), kRequest) << "what was in the queue";
+  EXPECT_EQ(take(), kRequest) << "and what came after";
+}
+
+TEST_F(LobbyTest, TheOldestIdleOneGivesWay) {
+  options_.most_connections = 3;
+  start();
+  const os::Fd half = park(kRequest.substr(0, 10));
+  const os::Fd first = park({}, seconds(60));
+  const os::Fd second = park({}, seconds(61));
+  const os::Fd third = park({}, seconds(62));
+  EXPECT_TRUE(is_closed(first));
+  EXPECT_EQ(board_.dropped(Drop::GaveWay), 1U);
+  EXPECT_TRUE(holds(Holding::Idle, 2));
+  EXPECT_TRUE(holds(Holding::Head, 1));
+}
+
+TEST_F(LobbyTest, StaysBelowTheLimitOfDescriptors) {
+  limit_ = 200;
+  start();
+  std::vector<os::Fd> peers;
+  for (int i = 0; i < 300; ++i)
+    peers.push_back(park({}, seconds(60) + milliseconds(i)));
+  ASSERT_TRUE(becomes([this] { return board_.dropped(Drop::GaveWay) == 300 - (200 - 64); }));
+  EXPECT_TRUE(is_closed(peers.front()));
+  write(peers.back(), kRequest);
+  EXPECT_EQ(take(), kRequest);
+}
+
+TEST_F(LobbyTest, WhoHasMostGivesWayWhenMemoryIsFull) {
+  options_.most_bytes = 50'000;
+  start();
+  const std::string begun = "GET / HTTP/1.1\r\nHost: x\r\nX: ";
+  const os::Fd small = park(begun);
+  const os::Fd large = park(begun + std::string(60'000, 'x'));
+  EXPECT_TRUE(is_closed(large));
+  EXPECT_EQ(board_.dropped(Drop::Memory), 1U);
+  write(small, "x\r\n\r\n");
+  EXPECT_EQ(take(), begun + "x\r\n\r\n");
+}
+
+TEST_F(LobbyTest, SlowBodiesWaitForAPermit) {
+  options_.body_ahead = 2;
+  start();
+  const std::string slow = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12";
+  ASSERT_TRUE(board_.slow_bodies().try_acquire(0));
+  const os::Fd peer = park(slow);
+  ASSERT_TRUE(holds(Holding::SlowBody, 1));
+  const os::Fd other = park(kRequest);
+  EXPECT_EQ(take(), kRequest) << "others do not wait for it";
+  ASSERT_TRUE(board_.slow_bodies().release(0));
+  handoff::Message message;
+  EXPECT_EQ(take(&message), slow);
+  EXPECT_EQ(message.flags, 0);
+}
+
+TEST_F(LobbyTest, NonsenseIsCountedAndHarmsNobody) {
+  start();
+  const std::string text = "no message of ours";
+  ASSERT_EQ(handoff::send_packet(parking_.get(), as_bytes(text), {}), SendOutcome::Sent);
+  const std::array<int, 1> file{parking_.get()};
+  ASSERT_EQ(handoff::send_packet(parking_.get(), as_bytes(text), file), SendOutcome::Sent);
+  ASSERT_TRUE(becomes([this] { return board_.dropped(Drop::Malformed) == 2; }));
+  const os::Fd peer = park(kRequest);
+  EXPECT_EQ(take(), kRequest);
+}
+
+TEST_F(LobbyTest, ReadsToItsEndWhatIsClosing) {
+  start();
+  std::array<int, 2> fds{};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds.data()), 0);
+  os::Fd connection(fds[0]);
+  os::Fd peer(fds[1]);
+  handoff::Message message;
+  message.protocol = Protocol::Http;
+  message.kind = Kind::Closing;
+  ASSERT_EQ(handoff::send(parking_.get(), message, connection.get()), SendOutcome::Sent);
+  connection.reset();
+  ASSERT_TRUE(holds(Holding::Closing, 1));
+  write(peer, "more and more");
+  ASSERT_TRUE(becomes([&] {
+    int unread = 0;
+    return ::ioctl(peer.get(), SIOCOUTQ, &unread) == 0 && unread == 0;
+  }));
+  peer.reset();
+  EXPECT_TRUE(holds(Holding::Closing, 0));
+}
+
+TEST_F(LobbyTest, EndsWhenToldUnlessTheWholeServerStops) {
+  start();
+  ASSERT_TRUE(holds(Holding::Idle, 0));
+  const os::Fd first = park();
+  ASSERT_TRUE(holds(Holding::Idle, 1));
+  EXPECT_EQ(end(SIGTERM), 0);
+  start();
+  const os::Fd idle = park();
+  const os::Fd half = park(kRequest.substr(0, 10));
+  ASSERT_TRUE(holds(Holding::Head, 1));
+  board_.set_stopping();
+  ::kill(process_, SIGTERM);
+  EXPECT_TRUE(is_closed(idle));
+  write(half, kRequest.substr(10));
+  EXPECT_EQ(take(), kRequest) << "what can still be served is";
+}
+
+}  // namespace
+}  // namespace bladepsgi::lobby
