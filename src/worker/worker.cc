@@ -58,6 +58,10 @@ constexpr std::chrono::microseconds kImmediately{20};
 // The application may change the handlers of signals; between requests that follow each other at once it is looked for so often.
 constexpr milliseconds kHandlerInterval{1};
 
+// For room in the queue to the lobby: it empties it in less, unless it is stuck.
+constexpr milliseconds kLobbyPatience{250};
+constexpr milliseconds kBetweenTries{10};
+
 constexpr int kMostWhileGivingUp = 8;  // requests that have come on a connection nobody keeps
 
 // Whether somebody waits already is not worth a system call each time: an accept that finds nobody costs more than asking, and one that
@@ -316,8 +320,19 @@ class Worker {
     }
     const Options& options = inheritance_.options;
     const auto idle = is_fresh_ ? options.exchange.head_timeout : options.idle_timeout;
-    const auto outcome =
-        exchange_->hand_over(inheritance_.parking, os::monotonic_now() + idle, is_fresh_);
+    const os::Monotonic limit = os::monotonic_now() + kLobbyPatience;
+    std::optional<handoff::SendOutcome> outcome;
+    for (;;) {
+      outcome = exchange_->hand_over(inheritance_.parking, os::monotonic_now() + idle, is_fresh_);
+      is_lobby_behind_ = outcome == handoff::SendOutcome::QueueFull ||
+                         outcome == handoff::SendOutcome::TooManyInFlight;
+      if (!is_lobby_behind_ || !can_hand_over() || os::monotonic_now() >= limit) break;
+      // It needs a moment, where the peer might need for ever. Of descriptors under way poll knows nothing.
+      pollfd room{.fd = *outcome == handoff::SendOutcome::QueueFull ? inheritance_.parking : -1,
+                  .events = POLLOUT,
+                  .revents = 0};
+      ::poll(&room, 1, room.fd >= 0 ? 10 : 1);
+    }
     if (!outcome) return false;
     switch (*outcome) {
       case handoff::SendOutcome::Sent:
@@ -483,10 +498,16 @@ class Worker {
     }
     if (progress == Progress::Incomplete) {
       if (moment > milliseconds::zero()) patience_.spent(moment, os::monotonic_now());
+      const os::Monotonic limit = os::monotonic_now() + inheritance_.options.exchange.head_timeout;
       if (hand_over()) return progress;
+      while (progress == Progress::Incomplete && is_lobby_behind_ && can_hand_over() &&
+             os::monotonic_now() < limit) {
+        progress = exchange_->take_request(patience, kBetweenTries);
+        if (progress == Progress::Incomplete && hand_over()) return progress;
+      }
       // What was ready and still is not complete was made to look so.
-      if (is_from_lobby_) exchange_->wait_no_longer();
-      progress = exchange_->take_request(patience);
+      if (is_from_lobby_ || os::monotonic_now() >= limit) exchange_->wait_no_longer();
+      if (progress == Progress::Incomplete) progress = exchange_->take_request(patience);
     }
     if (progress == Progress::Ready && !exchange_->has_whole_body() && !is_from_lobby_ &&
         !take_slow_permit() && hand_over()) {
@@ -720,6 +741,7 @@ class Worker {
   bool is_ready_signalled_ = false;
   bool is_ready_first_ = true;
   os::Monotonic last_ready_look_{};
+  bool is_lobby_behind_ = false;  // when something was to be handed over last
   bool is_from_lobby_ = false;    // so is the request on it
   bool is_fresh_ = false;         // nothing has come yet on the connection that is attached
   bool has_slow_permit_ = false;  // to serve a request whose body is not here

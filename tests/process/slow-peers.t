@@ -84,6 +84,21 @@ subtest 'a thousand idle and a thousand half-sent' => sub {
     is $server->stop, 'exit 0', 'stops';
 };
 
+subtest 'more at once than the queue to the lobby holds' => sub {
+    my $server = server(options => ['--head-timeout=60s']);
+    my $lobby = $server->pid_of('lobby');
+    kill STOP => $lobby;
+    my $head = "GET /burst HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+    my @half = map { http($server, over => http_path($server)) } 1 .. 800;
+    $_->send($head) for @half;
+    log_like $server, qr/WARNING:  worker\[\d+\]: the lobby is behind/, 'the log says so';
+    kill CONT => $lobby;
+    ok within(10, sub { $server->get("/other-$_")->{body} =~ m{/other} or die for 1 .. 3 }), 'when it goes on, others are served';
+    $_->send("\r\n") for @half;
+    is scalar(grep { $_->read_response->{body} =~ m{/burst 0 whole} } @half), 800, 'and they are, when the rest has come';
+    is $server->stop, 'exit 0', 'stops';
+};
+
 subtest '--slow-bodies and --body-ahead' => sub {
     my $server = server(workers => 3, options => ['--slow-bodies=1', '--body-ahead=1000']);
     my $begun = sub { -e $server->folder . "/begun-$_[0]" };
