@@ -119,15 +119,12 @@ class Environment {
   };
 
   // What of the names in parameters() depends on values: bits of decisions_.
-  enum Decision : std::uint8_t {
-    kNoLength = 1,
-    kNoType = 2,
-    kNoAuthType = 4,
-    kNoUser = 8,
-    kAuthorization = 16,
-    kMadeLength = 32,
-  };
-
+  static constexpr std::uint8_t kNoLength = 1;
+  static constexpr std::uint8_t kNoType = 2;
+  static constexpr std::uint8_t kNoAuthType = 4;
+  static constexpr std::uint8_t kNoUser = 8;
+  static constexpr std::uint8_t kAuthorization = 16;
+  static constexpr std::uint8_t kMadeLength = 32;
   static constexpr std::uint64_t kDecisions = 64;
 
   struct Found;  // the values that need a decision, gathered in one pass
