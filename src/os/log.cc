@@ -12,6 +12,7 @@
 #include <climits>
 #include <cstring>
 #include <ctime>
+#include <utility>
 
 #include "base/text.h"
 
@@ -234,12 +235,13 @@ void LogWriter::put(std::string line, Origin origin) {
   if (backlog_.empty()) {
     std::string_view rest = line;
     if (try_write(rest)) return;
+    began_ = monotonic_now();
     backlog_bytes_ += rest.size();
     backlog_.emplace_back(rest);
     return;
   }
-  if (origin == Origin::Application && backlog_bytes_ > kApplicationBacklog) {
-    ++dropped_;
+  if (backlog_bytes_ > (origin == Origin::Application ? kApplicationBacklog : kBacklog)) {
+    ++outage_.dropped;
     return;
   }
   backlog_bytes_ += line.size();
@@ -247,6 +249,7 @@ void LogWriter::put(std::string line, Origin origin) {
 }
 
 bool LogWriter::try_write(std::string_view& bytes) {
+  error_ = 0;
   while (!bytes.empty()) {
     std::string_view piece = bytes;
     if (!reopened_.is_open()) {
@@ -257,7 +260,8 @@ bool LogWriter::try_write(std::string_view& bytes) {
     const ssize_t written = ::write(fd_, piece.data(), piece.size());
     if (written < 0) {
       if (errno == EINTR) continue;
-      return errno != EAGAIN;  // disk full, reader gone: this line is lost, the server is not
+      if (errno != EAGAIN) outage_.error = error_ = errno;
+      return false;
     }
     bytes.remove_prefix(static_cast<std::size_t>(written));
   }
@@ -269,26 +273,26 @@ void LogWriter::flush() {
     std::string_view rest = backlog_.front();
     const std::size_t before = rest.size();
     const bool done = try_write(rest);
-    backlog_bytes_ -= done ? before : before - rest.size();
+    backlog_bytes_ -= before - rest.size();
     if (!done) {
+      // A line that was begun is ended when there is room.
       backlog_.front().erase(0, before - rest.size());
       return;
     }
     backlog_.pop_front();
+    if (backlog_.empty()) outage_.took = monotonic_now() - began_;
   }
-  if (dropped_ != 0) {
-    const std::size_t count = std::exchange(dropped_, 0);
-    write(Severity::Warning, {}, 0,
-          fmt::format("{} lines of the application were dropped while the log could not be written",
-                      count),
-          Origin::Own);
-  }
+}
+
+std::optional<LogWriter::Outage> LogWriter::take_outage() {
+  if (!backlog_.empty() || (outage_.error == 0 && outage_.dropped == 0)) return std::nullopt;
+  return std::exchange(outage_, {});
 }
 
 void LogWriter::drain(std::chrono::milliseconds limit) {
   const Monotonic deadline = monotonic_now() + limit;
   flush();
-  while (!backlog_.empty()) {
+  while (obstacle() == Obstacle::Full) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - monotonic_now());
     if (left.count() <= 0) return;
     pollfd ready{.fd = fd_, .events = POLLOUT, .revents = 0};

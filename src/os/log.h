@@ -3,7 +3,7 @@
 // LogChannel is the sending end that our own code uses: it carries the severity, and one message that is no text ("ready").
 // LogFrames and LineSplitter are the overseer's receiving ends, for channels and for the plain output of applications.
 // LogWriter writes whole lines `DATE TIME.mmm SEVERITY:  [ROLE[PID]: ]text` to standard error and never waits for whoever
-// reads it.
+// reads it, or for room on the disk.
 #pragma once
 
 #include <sys/types.h>
@@ -79,8 +79,23 @@ class LogWriter {
 
   explicit LogWriter(int fd);
 
-  // One line for each line of `text`; `role` empty: no ROLE[PID]. Lines of the application are dropped, and counted, while
-  // the reader of the log is stuck; ours are kept.
+  // Why there is a backlog, and what to do about it.
+  enum class Obstacle {
+    None,
+    Full,     // its reader is slow: watch fd() for EPOLLOUT and call flush
+    Failing,  // writing is an error, on a full disk for one; there is no event for its end: call flush after kRetryPause
+  };
+  static constexpr std::chrono::seconds kRetryPause{1};
+
+  // A time in which lines waited, over now.
+  struct Outage {
+    int error = 0;  // 0: the reader was stuck
+    Monotonic::duration took{};
+    std::size_t dropped = 0;  // lines
+  };
+
+  // One line for each line of `text`; `role` empty: no ROLE[PID]. While the log cannot be written, lines are kept up to a limit,
+  // which for those of the application is lower, and what is more is dropped and counted.
   void write(Severity severity,
              std::string_view role,
              pid_t pid,
@@ -90,19 +105,28 @@ class LogWriter {
   // A line as it is, without a prefix.
   void write_line(std::string_view text, Origin origin);
 
-  // What could not be written yet. Watch fd() for EPOLLOUT and call flush.
-  [[nodiscard]] bool has_backlog() const { return !backlog_.empty(); }
+  [[nodiscard]] Obstacle obstacle() const {
+    if (backlog_.empty()) return Obstacle::None;
+    return error_ != 0 ? Obstacle::Failing : Obstacle::Full;
+  }
+
+  // errno of what is failing now.
+  [[nodiscard]] int error() const { return error_; }
 
   [[nodiscard]] int fd() const { return fd_; }
 
   void flush();
 
-  // Waits at most that long for the backlog to go out.
+  // Once after a backlog has gone out, if anything was dropped or failing.
+  [[nodiscard]] std::optional<Outage> take_outage();
+
+  // Waits at most that long for a stuck reader to take the backlog; not for what is failing.
   void drain(std::chrono::milliseconds limit);
 
  private:
-  static constexpr std::size_t kApplicationBacklog =
-      std::size_t{256} * 1024;  // bytes; beyond it application lines go
+  // Bytes of the backlog beyond which lines of the application, and any, are dropped.
+  static constexpr std::size_t kApplicationBacklog = std::size_t{256} * 1024;
+  static constexpr std::size_t kBacklog = std::size_t{1024} * 1024;
 
   void put(std::string line, Origin origin);
   [[nodiscard]] bool try_write(std::string_view& bytes);  // false: not now; `bytes` is what is left
@@ -112,7 +136,9 @@ class LogWriter {
   int fd_;
   std::deque<std::string> backlog_;
   std::size_t backlog_bytes_ = 0;
-  std::size_t dropped_ = 0;
+  int error_ = 0;  // of the last write
+  Outage outage_;  // that goes on, or has not been taken
+  Monotonic began_{};
   std::time_t stamped_second_ = -1;
   std::string stamp_;
 };

@@ -1,10 +1,13 @@
 #include "os/log.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <csignal>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -101,25 +104,114 @@ TEST(LogWriter, WritesTheContractsLineForEachLineOfText) {
                                     "ERROR:  worker\\[12\\]: second\n" + stamp + "LOG:  plain\n"));
 }
 
+using Obstacle = LogWriter::Obstacle;
+
 TEST(LogWriter, WhenItsReaderIsStuckKeepsOwnLinesAndCountsTheApplications) {
   Pipe pipe = make_pipe();
   LogWriter writer(pipe.write.get());
   const std::string line(1000, 'a');
   for (int i = 0; i < 1000; ++i)
     writer.write(Severity::Log, "worker", 1, line, LogWriter::Origin::Application);
-  EXPECT_TRUE(writer.has_backlog());
+  EXPECT_EQ(writer.obstacle(), Obstacle::Full);
   writer.write(Severity::Error, "overseer", 1, "ours", LogWriter::Origin::Own);
 
   set_non_blocking(pipe.read.get());
   std::string all;
-  while (writer.has_backlog()) {
+  while (writer.obstacle() != Obstacle::None) {
+    EXPECT_FALSE(writer.take_outage());
     all += read_all(pipe.read.get());
     writer.flush();
   }
   all += read_all(pipe.read.get());
   EXPECT_THAT(all, testing::HasSubstr("ERROR:  overseer[1]: ours\n"));
-  EXPECT_THAT(all, testing::ContainsRegex("[0-9]+ lines of the application were dropped"));
-  EXPECT_LT(std::count(all.begin(), all.end(), '\n'), 1000);
+  const auto outage = writer.take_outage();
+  ASSERT_TRUE(outage);
+  EXPECT_EQ(outage->error, 0);
+  EXPECT_EQ(std::count(all.begin(), all.end(), '\n') + static_cast<std::ptrdiff_t>(outage->dropped),
+            1001);
+  EXPECT_GT(outage->dropped, 0U);
+  EXPECT_FALSE(writer.take_outage()) << "said once";
+}
+
+TEST(LogWriter, KeepsTheServersLinesUpToALimit) {
+  Pipe pipe = make_pipe();
+  LogWriter writer(pipe.write.get());
+  const std::string line(10'000, 'a');
+  for (int i = 0; i < 1000; ++i)
+    writer.write(Severity::Error, "overseer", 1, line, LogWriter::Origin::Own);
+  set_non_blocking(pipe.read.get());
+  std::size_t size = 0;
+  while (writer.obstacle() != Obstacle::None) {
+    size += read_all(pipe.read.get()).size();
+    writer.flush();
+  }
+  EXPECT_GT(size, std::size_t{1} << 20);
+  EXPECT_LT(size, std::size_t{2} << 20);
+}
+
+// A file that must not grow stands for a full disk: it takes a part of a line, then nothing.
+class FullDisk : public testing::Test {
+ protected:
+  FullDisk() : file_(::open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    before_handler_ = ::signal(SIGXFSZ, SIG_IGN);
+  }
+
+  ~FullDisk() override {
+    allow(before_.rlim_cur);
+    ::signal(SIGXFSZ, before_handler_);
+  }
+
+  void allow(rlim_t size) const {
+    const rlimit limit{.rlim_cur = size, .rlim_max = before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+
+  [[nodiscard]] std::string written() const {
+    ::lseek(file_.get(), 0, SEEK_SET);
+    return read_all(file_.get());
+  }
+
+  Fd file_;
+
+ private:
+  rlimit before_{};
+  sighandler_t before_handler_ = SIG_DFL;
+};
+
+TEST_F(FullDisk, LinesWaitAndALineThatWasBegunIsEndedWhenThereIsRoom) {
+  LogWriter writer(file_.get());
+  allow(10);
+  writer.write_line("first", LogWriter::Origin::Own);
+  EXPECT_EQ(writer.obstacle(), Obstacle::None);
+  EXPECT_EQ(writer.error(), 0);
+  writer.write_line("second", LogWriter::Origin::Own);
+  writer.write_line("third", LogWriter::Origin::Application);
+  EXPECT_EQ(writer.obstacle(), Obstacle::Failing);
+  EXPECT_EQ(writer.error(), EFBIG);
+  writer.flush();
+  EXPECT_EQ(writer.obstacle(), Obstacle::Failing);
+  EXPECT_FALSE(writer.take_outage()) << "it is not over";
+  EXPECT_EQ(written(), "first\nseco");
+
+  allow(1000);
+  writer.flush();
+  EXPECT_EQ(writer.obstacle(), Obstacle::None);
+  EXPECT_EQ(written(), "first\nsecond\nthird\n");
+  const auto outage = writer.take_outage();
+  ASSERT_TRUE(outage);
+  EXPECT_EQ(outage->error, EFBIG);
+  EXPECT_EQ(outage->dropped, 0U);
+}
+
+TEST_F(FullDisk, TheEndIsNotWaitedFor) {
+  LogWriter writer(file_.get());
+  allow(0);
+  writer.write_line("never", LogWriter::Origin::Own);
+  const Monotonic before = monotonic_now();
+  writer.drain(std::chrono::minutes(1));
+  EXPECT_LT(monotonic_now() - before, std::chrono::seconds(10));
+  EXPECT_EQ(writer.obstacle(), Obstacle::Failing);
 }
 
 }  // namespace

@@ -23,8 +23,9 @@ Result<PidFile> PidFile::create(const std::string& path) {
   if (!fd.is_open()) return failed();
   OwnedPath file(temporary);
   const std::string line = pid + "\n";
-  if (::write(fd.get(), line.data(), line.size()) != static_cast<ssize_t>(line.size()))
-    return failed();
+  const ssize_t written = ::write(fd.get(), line.data(), line.size());
+  if (written >= 0 && static_cast<std::size_t>(written) < line.size()) errno = ENOSPC;
+  if (written != static_cast<ssize_t>(line.size())) return failed();
   return PidFile(path, std::move(file));
 }
 

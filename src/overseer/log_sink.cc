@@ -1,18 +1,23 @@
 #include "overseer/log_sink.h"
 
+#include <fmt/format.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <utility>
 
 #include "base/text.h"
 #include "os/socket.h"
+#include "os/system_error.h"
 
 namespace bladepsgi::overseer {
 
-LogSink::LogSink(os::EventLoop& loop, bool raw_output)
-    : loop_(loop), writer_(STDERR_FILENO), raw_output_(raw_output) {}
+LogSink::LogSink(os::EventLoop& loop, bool raw_output) : loop_(loop), raw_output_(raw_output) {
+  log_.writer.emplace(STDERR_FILENO);
+  log_.name = "the log";
+}
 
 LogSink::~LogSink() {
   for (const auto& [id, source] : sources_) {
@@ -20,25 +25,65 @@ LogSink::~LogSink() {
       if (pipe.is_open()) loop_.remove(pipe.get());
     }
   }
-  if (is_watching_backlog_) loop_.remove(writer_.fd());
-  if (is_watching_access_) loop_.remove(access_writer_->fd());
+  forget(log_);
+  forget(access_);
 }
 
-void LogSink::write_access_to(int fd) {
-  access_writer_ = std::make_unique<os::LogWriter>(fd);
+void LogSink::write_access_to(int fd, std::string name) {
+  access_.writer.emplace(fd);
+  access_.name = std::move(name);
 }
 
-void LogSink::watch_access() {
-  if (is_watching_access_ == access_writer_->has_backlog()) return;
-  if (is_watching_access_) {
-    loop_.remove(access_writer_->fd());
-  } else {
-    loop_.add(access_writer_->fd(), EPOLLOUT, [this](std::uint32_t) {
-      access_writer_->flush();
-      watch_access();
+void LogSink::forget(Destination& to) {
+  if (std::exchange(to.is_watching, false)) loop_.remove(to.writer->fd());
+  loop_.cancel(to.retry);
+}
+
+// After each write and flush: sees to it that what is left goes out, and says what has become of it.
+void LogSink::watch(Destination& to) {
+  using Obstacle = os::LogWriter::Obstacle;
+  const auto flush = [this, &to] {
+    to.writer->flush();
+    watch(to);
+  };
+  const Obstacle obstacle = to.writer->obstacle();
+  if (to.is_watching != (obstacle == Obstacle::Full)) {
+    to.is_watching = !to.is_watching;
+    if (to.is_watching) {
+      loop_.add(to.writer->fd(), EPOLLOUT, [flush](std::uint32_t) { flush(); });
+    } else {
+      loop_.remove(to.writer->fd());
+    }
+  }
+  if (obstacle != Obstacle::Failing) {
+    loop_.cancel(to.retry);
+  } else if (to.retry.sequence == 0) {
+    to.retry = loop_.call_at(os::monotonic_now() + os::LogWriter::kRetryPause, [&to, flush] {
+      to.retry = {};
+      flush();
     });
   }
-  is_watching_access_ = !is_watching_access_;
+  report(to);
+}
+
+void LogSink::report(Destination& to) {
+  const int error = to.writer->error();
+  if (&to != &log_ && error != 0 && !std::exchange(to.is_failing, true)) {
+    log(Severity::Error,
+        "cannot write " + to.name + ": " + os::describe_errno(error) +
+            "; what does not fit is kept for a while, and tried again every second");
+  }
+  const auto outage = to.writer->take_outage();
+  if (!outage) return;
+  to.is_failing = false;
+  log(Severity::Warning,
+      fmt::format("{} could not be written for {:.1f} s: {}; {}", to.name,
+                  std::chrono::duration<double>(outage->took).count(),
+                  outage->error == 0 ? "nobody read it" : os::describe_errno(outage->error),
+                  outage->dropped == 0
+                      ? std::string("nothing of it was lost")
+                      : fmt::format("{} {} dropped", outage->dropped,
+                                    outage->dropped == 1 ? "line was" : "lines were")));
 }
 
 void LogSink::log(Severity severity, std::string_view text) {
@@ -50,22 +95,8 @@ void LogSink::write(Severity severity,
                     pid_t pid,
                     std::string_view text,
                     os::LogWriter::Origin origin) {
-  writer_.write(severity, role, pid, text, origin);
-  watch_backlog();
-}
-
-void LogSink::watch_backlog() {
-  if (is_watching_backlog_ == writer_.has_backlog()) return;
-  if (is_watching_backlog_) {
-    loop_.remove(writer_.fd());
-    is_watching_backlog_ = false;
-    return;
-  }
-  loop_.add(writer_.fd(), EPOLLOUT, [this](std::uint32_t) {
-    writer_.flush();
-    watch_backlog();
-  });
-  is_watching_backlog_ = true;
+  log_.writer->write(severity, role, pid, text, origin);
+  watch(log_);
 }
 
 LogSink::Opened LogSink::open(std::string role,
@@ -130,9 +161,9 @@ void LogSink::take(Source& source, Stream stream, std::string_view bytes) {
   };
   pid_t ready = 0;
   const auto on_access = [this](std::string_view text) {
-    if (!access_writer_) return;
-    access_writer_->write_line(text, os::LogWriter::Origin::Application);
-    watch_access();
+    if (!access_.writer) return;
+    access_.writer->write_line(text, os::LogWriter::Origin::Application);
+    watch(access_);
   };
   const bool sound = source.frames.feed(bytes, {.on_text = on_text,
                                                 .on_ready = [&ready](pid_t pid) { ready = pid; },
@@ -203,12 +234,12 @@ void LogSink::drain(std::chrono::milliseconds limit) {
     const SourceId id = (next++)->first;  // finish may erase it
     finish(id);
   }
-  if (access_writer_) {
-    access_writer_->drain(limit);
-    watch_access();
+  if (access_.writer) {
+    access_.writer->drain(limit);
+    watch(access_);
   }
-  writer_.drain(limit);
-  watch_backlog();
+  log_.writer->drain(limit);
+  watch(log_);
 }
 
 }  // namespace bladepsgi::overseer

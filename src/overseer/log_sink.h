@@ -3,6 +3,9 @@
 // Each process has three pipes: standard output, standard error, log channel. They are read a bounded piece a turn, so that a
 // process that prints without end cannot keep the overseer from its duty; they are read to their end after the process
 // has died, so that its last words are kept. A pipe that a grandchild still holds open simply stays.
+//
+// A log that cannot be written (a stuck reader, a full disk) costs lines, never service: it is tried again when there may be room, and
+// what was lost is said in the log; what happens to the access log is said there too.
 #pragma once
 
 #include <sys/types.h>
@@ -12,6 +15,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -43,8 +47,8 @@ class LogSink {
   LogSink& operator=(const LogSink&) = delete;
   ~LogSink();
 
-  // Access lines go to `fd`, which stays open as long as this object; without it they go nowhere.
-  void write_access_to(int fd);
+  // Access lines go to `fd`, which stays open as long as this object and is called `name` in messages; without it they go nowhere.
+  void write_access_to(int fd, std::string name);
 
   // The overseer's own lines.
   void log(Severity severity, std::string_view text);
@@ -88,15 +92,24 @@ class LogSink {
              pid_t pid,
              std::string_view text,
              os::LogWriter::Origin origin);
-  void watch_backlog();
-  void watch_access();
+
+  // Where lines go, and what is done about those that could not go there yet.
+  struct Destination {
+    std::optional<os::LogWriter> writer;
+    std::string name;
+    bool is_watching = false;
+    bool is_failing = false;
+    os::EventLoop::TimerId retry;
+  };
+
+  void watch(Destination& to);
+  void forget(Destination& to);
+  void report(Destination& to);
 
   os::EventLoop& loop_;
-  os::LogWriter writer_;
-  std::unique_ptr<os::LogWriter> access_writer_;
+  Destination log_;
+  Destination access_;
   bool raw_output_;
-  bool is_watching_backlog_ = false;
-  bool is_watching_access_ = false;
   SourceId next_id_ = 1;
   std::map<SourceId, std::shared_ptr<Source>> sources_;
 };

@@ -97,6 +97,22 @@ TEST_F(LogSinkTest, ReadyComesThroughTheChannelAndItsEndIsSeen) {
   EXPECT_TRUE(is_closed);
 }
 
+TEST_F(LogSinkTest, AnAccessLogThatFailsIsSaidOnceInTheLog) {
+  const os::Fd full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
+  LogSink sink(loop_, false);
+  sink.write_access_to(full.get(), "the access log 'here'");
+  auto opened = sink.open("worker", {});
+  sink.start_reading(opened.source, 5);
+  for (int i = 0; i < 3; ++i) {
+    os::LogChannel(opened.ends.channel.get()).access("GET /");
+    loop_.run_once();
+  }
+  EXPECT_THAT(logged(),
+              testing::MatchesRegex(
+                  ".* ERROR:  overseer\\[[0-9]+\\]: cannot write the access log 'here': No "
+                  "space left on device \\(ENOSPC\\); [^\n]*every second\n"));
+}
+
 TEST_F(LogSinkTest, RawOutputHasAChannelOnly) {
   LogSink sink(loop_, true);
   const auto opened = sink.open("worker", {});

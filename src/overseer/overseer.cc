@@ -18,8 +18,8 @@ namespace bladepsgi::overseer {
 Overseer::Overseer(Options options, os::ProcessTitle& title)
     : options_(std::move(options)),
       title_(title),
-      signals_(
-          os::signal_set({SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2})),
+      signals_(os::signal_set(
+          {SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGPIPE, SIGXFSZ, SIGUSR1, SIGUSR2})),
       log_(loop_, options_.raw_output) {}
 
 int Overseer::run() {
@@ -55,7 +55,9 @@ Result<void> Overseer::open_access_log() {
       return fail(os::system_failure(errno, "open access log", options_.access_log));
     fd = access_log_.get();
   }
-  log_.write_access_to(fd);
+  log_.write_access_to(fd, options_.access_log == "-"
+                               ? std::string("the access log on standard output")
+                               : fmt::format("the access log '{}'", options_.access_log));
   return {};
 }
 
@@ -109,6 +111,7 @@ void Overseer::on_signals() {
         request_stop(supervise::StopRequest::Immediate);
         break;
       case SIGPIPE:
+      case SIGXFSZ:
         break;  // writing said so already
       default:
         log_.log(Severity::Warning, fmt::format("{} from pid {} has no meaning here and is ignored",

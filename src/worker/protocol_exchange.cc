@@ -387,6 +387,7 @@ ProtocolExchange::Progress ProtocolExchange::prepare() {
   }
   if (may_store) {
     if (const int error = store_body(); error != 0) {
+      stored_.clear();  // at once: others need the room
       return refuse(Trouble::SpoolFailed, 507, true,
                     os::describe_failure(error, "store request body in", options_.spool_directory));
     }

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -18,6 +19,9 @@ std::atomic<bool> leave_requested{false};
 std::atomic<int> wake{-1};
 
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
+
+// A terminal's are the overseer's business; a write that is refused (a closed pipe, a file as large as its limit allows) says so by errno.
+constexpr std::array<int, 5> kShrugged{SIGINT, SIGQUIT, SIGHUP, SIGPIPE, SIGXFSZ};
 
 void on_terminate(int) {
   const int saved = errno;
@@ -36,7 +40,7 @@ void shrug_unless_handled(int number) {
 
 void forget_in_forked_child() {
   if (os::has_signal_handler(SIGTERM, on_terminate)) os::set_signal_handler(SIGTERM, SIG_DFL, 0);
-  for (const int number : {SIGINT, SIGQUIT, SIGHUP, SIGPIPE}) {
+  for (const int number : kShrugged) {
     if (os::has_signal_handler(number, os::shrug)) os::set_signal_handler(number, SIG_DFL, 0);
   }
 }
@@ -49,7 +53,7 @@ void install_signal_handlers(int wake_write) {
     throw os::SystemError(error, "watch forks");
   }
   os::set_signal_handler(SIGTERM, on_terminate, SA_RESTART);
-  for (const int number : {SIGINT, SIGQUIT, SIGHUP, SIGPIPE})
+  for (const int number : kShrugged)
     shrug_unless_handled(number);
 }
 
