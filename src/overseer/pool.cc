@@ -87,8 +87,12 @@ Result<void> Pool::start() {
   }
   if (auto opened = health_.open(options_.health, options_.backlog, options_.access); !opened)
     return opened;
-  mapping_ =
-      shm::Mapping::create({.numbers = options_.workers, .object_bytes = options_.shared_memory});
+  auto mapping = attempt([this]() -> Result<shm::Mapping> {
+    return shm::Mapping::create(
+        {.numbers = options_.workers, .object_bytes = options_.shared_memory});
+  });
+  if (!mapping) return fail(Remedy::GiveUp, mapping.error().message + "; see --shared-memory");
+  mapping_ = std::move(*mapping);
   board_.emplace(*mapping_);
   objects_.emplace(*mapping_);
   lobby_board_.emplace(*mapping_);

@@ -44,7 +44,7 @@ using Progress = ProtocolExchange::Progress;
 constexpr milliseconds kLastGrace{
     1000};  // for the first byte of a connection that a leaving worker has accepted
 constexpr milliseconds kShortagePause{
-    100};  // before the next accept when there are no descriptors or no memory
+    100};  // before the next accept when one has failed for want of descriptors or memory
 
 // While a kept connection is served, others are looked for so often.
 constexpr std::chrono::microseconds kLookInterval{500};
@@ -178,6 +178,7 @@ class Worker {
 
   // Looks now and then.
   [[nodiscard]] bool is_somebody_waiting() {
+    if (must_not_accept()) return false;
     if (is_listener_ready_) return true;
     const os::Monotonic now = os::monotonic_now();
     if (now - last_look_ < kLookInterval) return false;
@@ -190,7 +191,20 @@ class Worker {
     return is_listener_ready_;
   }
 
+  // Whoever waits will have to wait for a little longer. A kept connection is served meanwhile, and not given up for them.
+  [[nodiscard]] bool must_not_accept() {
+    if (!pauses_) return false;
+    pauses_ = os::monotonic_now() < pause_end_;
+    return pauses_;
+  }
+
+  void pause() {
+    pauses_ = true;
+    pause_end_ = os::monotonic_now() + kShortagePause;
+  }
+
   [[nodiscard]] bool should_accept() {
+    if (must_not_accept()) return false;
     return exchange_->is_attached() ? is_somebody_waiting()
                                     : is_listener_ready_ || inheritance_.listeners.size() > 1 ||
                                           guess_.is_worth_trying();
@@ -205,7 +219,7 @@ class Worker {
   }
 
   [[nodiscard]] bool should_take_ready() {
-    if (inheritance_.ready < 0) return false;
+    if (inheritance_.ready < 0 || must_not_accept()) return false;
     if (is_ready_signalled_) return true;
     if (lobby_.readies() == 0) return false;
     if (!exchange_->is_attached()) return true;
@@ -230,12 +244,12 @@ class Worker {
         case handoff::ReceiveOutcome::Closed:  // not while the overseer lives
           return false;
         case handoff::ReceiveOutcome::NoMemory:
-          pause_ = true;
+          pause();
           return false;
         case handoff::ReceiveOutcome::NoDescriptors:
           peer_log_.say(Severity::Error,
                         "a connection that had waited in the lobby is lost: too many open files");
-          pause_ = true;
+          pause();
           return false;
         case handoff::ReceiveOutcome::Malformed:
           if (incoming.reason != handoff::kNudge) {
@@ -401,7 +415,7 @@ class Worker {
       note_accept_failure(errno, listener.fd);
     }
     if (is_guess) guess_.was_wrong();
-    if (!pause_) nobody_waited_ = os::monotonic_now();
+    if (!pauses_) nobody_waited_ = os::monotonic_now();
     return false;
   }
 
@@ -425,15 +439,28 @@ class Worker {
       case EAGAIN:
       case EINTR:
       case ECONNABORTED:
+      // What has happened to that connection before it was accepted (accept(2)).
+      case EPROTO:
+      case ENETDOWN:
+      case ENOPROTOOPT:
+      case EHOSTDOWN:
+      case ENONET:
+      case EHOSTUNREACH:
+      case ENETUNREACH:
         return;
       case EMFILE:
       case ENFILE:
       case ENOBUFS:
       case ENOMEM:
+      case EPERM:  // the machine's own rules, which somebody may change
+        if (error == EMFILE && exchange_->is_attached()) {
+          give_up_kept();  // has the descriptor that is missing
+          return;
+        }
         // The connection stays in the queue, so epoll would report it at once, for ever.
         peer_log_.say(Severity::Error,
                       os::describe_failure(error, "accept connection") + "; retrying in 0.1 s");
-        pause_ = true;
+        pause();
         return;
       default:
         throw os::SystemError(error, "accept connection on descriptor", std::to_string(listener));
@@ -650,14 +677,16 @@ class Worker {
   }
 
   void wait() {
-    if (pause_) {
-      pause_ = false;
-      pollfd wake{.fd = inheritance_.wake_read, .events = POLLIN, .revents = 0};
-      ::poll(&wake, 1, static_cast<int>(kShortagePause.count()));
-      return;
-    }
     int timeout = -1;
     const int kept = exchange_->is_attached() ? exchange_->descriptor() : -1;
+    if (must_not_accept()) {
+      std::array<pollfd, 2> ready{{{.fd = inheritance_.wake_read, .events = POLLIN, .revents = 0},
+                                   {.fd = kept, .events = POLLIN, .revents = 0}}};
+      const auto left = std::chrono::ceil<milliseconds>(pause_end_ - os::monotonic_now());
+      ::poll(ready.data(), ready.size(),
+             static_cast<int>(std::max<milliseconds::rep>(left.count(), 0)));
+      return;
+    }
     if (kept >= 0) {
       const milliseconds left = std::chrono::ceil<milliseconds>(
           kept_since_ + inheritance_.options.idle_timeout - os::monotonic_now());
@@ -755,7 +784,8 @@ class Worker {
   os::Monotonic last_look_{};
   os::Monotonic nobody_waited_{};  // at no listener, when that was last seen
   os::Monotonic handlers_kept_{};
-  bool pause_ = false;
+  bool pauses_ = false;  // accepts nobody
+  os::Monotonic pause_end_{};
   bool wants_no_more_ = false;  // the application asked for the end of this process
 };
 

@@ -1,4 +1,4 @@
-# The machine runs out of descriptors, of processes, or of whoever reads the log: the server waits, says so and recovers.
+# The machine runs out of descriptors, of memory, of processes, or of whoever reads the log: the server waits, says so and recovers.
 
 use strict;
 use warnings;
@@ -6,8 +6,11 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../lib";
 use BladePSGI::Test;
+use BladePSGI::Test::FastCGI ':all';
+use Errno ();
 use File::Temp ();
 use Test::More;
+use Time::HiRes ();
 
 sub open_descriptors {
     my ($pid) = @_;
@@ -105,6 +108,227 @@ subtest 'no more processes' => sub {
     ok wait_for { $server->worker_pids == 2 }, 'and the worker';
     ok wait_for { open_descriptors($server->pid) <= $before }, 'no descriptor has leaked'
         or diag open_descriptors($server->pid) . " instead of $before";
+    is $server->stop, 'exit 0', 'stops';
+};
+
+# What this machine will not do on demand: a library before the C library's makes accept4 and the making of processes fail as long as a
+# file of that name is in the working directory, with the errno in it, and writes down each time that it did.
+my $refusals = <<'C';
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int refused(const char* name, const char* mark) {
+  const int saved = errno;
+  char text[16] = {0};
+  const int in = open(name, O_RDONLY | O_CLOEXEC);
+  if (in < 0) { errno = saved; return 0; }
+  const ssize_t size = read(in, text, sizeof text - 1);
+  close(in);
+  const int out = open(mark, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (out >= 0) { if (write(out, ".", 1) != 1) abort(); close(out); }
+  errno = size > 0 ? atoi(text) : ENOMEM;
+  return 1;
+}
+
+int accept4(int fd, struct sockaddr* restrict peer, socklen_t* restrict size, int flags) {
+  static int (*real)(int, struct sockaddr*, socklen_t*, int);
+  if (!real) real = dlsym(RTLD_NEXT, "accept4");
+  return refused("refuse-accept", "refused-accept") ? -1 : real(fd, peer, size, flags);
+}
+
+pid_t fork(void) {
+  static pid_t (*real)(void);
+  if (!real) real = dlsym(RTLD_NEXT, "fork");
+  return refused("refuse-fork", "refused-fork") ? -1 : real();
+}
+
+long syscall(long number, ...) {
+  static long (*real)(long, long, long, long, long, long, long);
+  if (!real) real = dlsym(RTLD_NEXT, "syscall");
+  va_list all;
+  va_start(all, number);
+  const long a = va_arg(all, long), b = va_arg(all, long), c = va_arg(all, long), d = va_arg(all, long), e = va_arg(all, long),
+             f = va_arg(all, long);
+  va_end(all);
+  if (number == SYS_clone && refused("refuse-fork", "refused-fork")) return -1;
+  return real(number, a, b, c, d, e, f);
+}
+C
+
+my $built = File::Temp::tempdir('refusals-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+
+# Undef, and why, when it cannot be made or used here.
+sub refusing_library {
+    return (undef, 'a sanitizer must be the first library') if is_sanitized();
+    my $library = "$built/refusals.so";
+    return $library if -e $library;
+    write_text("$built/refusals.c", $refusals);
+    my $made = run_to_end(['cc', '-shared', '-fPIC', '-O1', '-o', $library, "$built/refusals.c", '-ldl'], seconds => 60);
+    return $made->{exit} eq 'exit 0' ? $library : (undef, "no C compiler: $made->{err}");
+}
+
+sub refuse {
+    my ($server, $what, $error) = @_;
+    write_text($server->folder . "/refuse-$what.new", $error);
+    return rename $server->folder . "/refuse-$what.new", $server->folder . "/refuse-$what";
+}
+
+sub allow { my ($server, $what) = @_; return unlink $server->folder . "/refuse-$what" }
+
+sub times_refused { my ($server, $what) = @_; return -s $server->folder . "/refused-$what" || 0 }
+
+subtest 'accept fails' => sub {
+    my ($library, $why) = refusing_library();
+    plan skip_all => $why unless $library;
+    my $server = BladePSGI::Test->start(workers => 2, app => 'sub { [200, [], ["$$"]] }', env => { LD_PRELOAD => $library });
+    my %old  = map { $_ => 1 } $server->worker_pids;
+    for my $name (qw(ENFILE ENOMEM ENOBUFS EMFILE EPERM)) {
+        my $error = Errno->$name;
+        my $from  = $server->log_size;
+        # Whoever has a connection already keeps it, and who waits gets the next.
+        my $kept = $server->connect;
+        my ($worker) = $kept->request(uri => '/', keep => 1)->{body};
+        ok $old{$worker}, "$name: a kept connection";
+        refuse($server, accept => $error);
+        my @waiting = map { $server->connect } 1 .. 5;
+        $_->send(request_bytes(uri => '/')) for @waiting;
+        ok $server->wait_log(qr/ERROR: .*worker\[$_\]: cannot accept connection: .*\($name\); retrying in 0\.1 s/, 5, $from), "worker $_ says so"
+            for sort keys %old;
+        my $before = times_refused($server, 'accept');
+        my $start  = Time::HiRes::time();
+        if ($name ne 'EMFILE') {
+            my @by = map { $kept->request(uri => '/', keep => 1)->{body} } 1 .. 100;
+            is_deeply \@by, [ ($worker) x 100 ], 'the kept connection is served meanwhile';
+            cmp_ok Time::HiRes::time() - $start, '<', 3 * $BladePSGI::Test::PATIENCE, 'at once, every time';
+        }
+        select undef, undef, undef, 1.2;    # not to wait for something: to count what happens
+        my $took  = Time::HiRes::time() - $start;
+        my $tries = times_refused($server, 'accept') - $before;
+        cmp_ok $tries, '<=', 2 * (10 * $took + 2), "$tries tries in $took s are no busy loop";
+        cmp_ok scalar(() = substr($server->log, $from) =~ /cannot accept/g), '<=', 2 * (1 + $took + 1), 'nor are they all logged';
+        allow($server, 'accept');
+        ok !grep({ !$old{ $_->read_response->{body} // '' } } @waiting), 'those who waited are served, by the same workers';
+        $kept->close;
+    }
+    my $error = Errno::EPROTO();
+    refuse($server, accept => $error);
+    my $c = $server->connect;
+    $c->send(request_bytes(uri => '/'));
+    ok wait_for { times_refused($server, 'accept') > 0 }, 'a connection that was broken before it was accepted (EPROTO)';
+    allow($server, 'accept');
+    ok $old{ $c->read_response->{body} // '' }, 'is no reason to end';
+    unlike $server->log, qr/died unexpectedly|PANIC/, 'nobody has ended for any of this';
+    is $server->stop, 'exit 0', 'stops';
+};
+
+subtest 'the last descriptor is that of a kept connection' => sub {
+    my $server = BladePSGI::Test->start(workers => 1, app => <<'PERL');
+my @held;
+sub { $_[0]{PATH_INFO} eq '/hold' ? do { while (open my $f, '<', '/dev/null') { push @held, $f } } : (); [200, [], [scalar @held]] };
+PERL
+    my ($pid) = $server->worker_pids;
+    set_limit($pid, nofile => open_descriptors($pid) + 4);
+    my $kept = $server->connect;
+    cmp_ok $kept->request(uri => '/hold', keep => 1)->{body}, '>', 0, 'the application holds all others';
+    my $c = $server->connect;
+    ok within(10, sub { cmp_ok $c->request(uri => '/')->{body}, '>', 0, 'who waits is served all the same' }), 'soon';
+    cmp_ok $kept->request(uri => '/')->{body}, '>', 0, 'and the kept one, which waited in the lobby meanwhile';
+    is $server->stop, 'exit 0', 'stops';
+};
+
+subtest 'no process can be made' => sub {
+    my ($library, $why) = refusing_library();
+    plan skip_all => $why unless $library;
+    my $loader = <<'PERL';
+sub {
+    my ($context) = @_;
+    $context->request_auxiliary_process('heartbeat', sub { sleep 1 while 1 });
+    return ({}, sub { [200, [], ["$$"]] });
+};
+PERL
+    for my $name (qw(EAGAIN ENOMEM)) {
+        my $server = BladePSGI::Test->prepare(workers => 2, loader => $loader, env => { LD_PRELOAD => $library });
+        refuse($server, fork => Errno->$name);
+        $server->launch;
+        is $server->wait_exit, 'exit 1', "$name at the start: it fails";
+        like $server->log, qr/FATAL: .*cannot create process: .*\($name\)/, 'with the reason';
+
+        $server = BladePSGI::Test->start(workers => 2, loader => $loader, env => { LD_PRELOAD => $library });
+        my $before = open_descriptors($server->pid);
+        my %pid    = map { $_ => $server->pid_of($_) } 'monitoring', 'heartbeat', 'worker 0';
+        my ($from, $start) = ($server->log_size, Time::HiRes::time());
+        refuse($server, fork => Errno->$name);
+        kill KILL => values %pid;
+        ok $server->wait_log(qr/ERROR: .*overseer\[\d+\]: cannot create process: .*\($name\); trying again in 1 s/, 20, $from), 'monitoring: said';
+        ok $server->wait_log(qr/ERROR: .*zygote\[\d+\]: cannot create process: .*\($name\)/, 20, $from), 'and by the zygote';
+        ok $server->wait_log(qr/$_ could not be made; a new one is started in [\d.]+ s(?:.*\n)+.*$_ could not be made/, 30, $from), "$_: tried again"
+            for 'worker 0', 'heartbeat';
+        ok $server->get('/')->{ended}, 'the other worker serves' for 1 .. 3;
+        my $zygote = $server->pid_of('zygote');
+        my $middle = $server->log_size;
+        kill KILL => $zygote;
+        ok $server->wait_log(qr/zygote \(pid $zygote\) died(?:.*\n)+.*cannot create process.*trying again in 1 s/, 20, $middle), 'nor is there a zygote';
+        ok $server->get('/')->{ended}, 'the worker that is left serves';
+        my $took = Time::HiRes::time() - $start;
+        cmp_ok times_refused($server, 'fork'), '<', 10 + 10 * $took, sprintf '%d tries in %.1f s are no busy loop', times_refused($server, 'fork'), $took;
+        allow($server, 'fork');
+        ok $server->pid_of($_, $pid{$_}), "with processes to be had there is a new $_" for 'monitoring', 'heartbeat', 'worker 0';
+        ok $server->pid_of('zygote', $zygote), 'a zygote';
+        ok $server->wait_log(qr/all 2 workers have changed over/, 30, $from), 'and all workers';
+        ok wait_for { open_descriptors($server->pid) <= $before }, 'no descriptor has leaked'
+            or diag open_descriptors($server->pid) . " instead of $before";
+        is $server->stop, 'exit 0', 'stops';
+    }
+};
+
+subtest 'no room for shared memory at the start' => sub {
+    my $server = BladePSGI::Test->start(
+        ready   => 0,
+        options => ['--shared-memory=4G'],
+        wrap    => is_sanitized() ? ['prlimit', '--fsize=1000000'] : ['prlimit', '--as=1000000000'],
+    );
+    is $server->wait_exit, 'exit 1', 'address space: the start fails';
+    like $server->log, qr/FATAL: .*cannot (?:map|size) shared memory '\d+': .*\((?:ENOMEM|EFBIG)\); see --shared-memory/, 'with the reason, and what to look at';
+    is_deeply [ glob $server->folder . '/*.sock' ], [], 'and leaves no sockets';
+    $server = BladePSGI::Test->start(ready => 0, wrap => ['prlimit', '--fsize=1000000']);
+    is $server->wait_exit, 'exit 1', 'file size: the start fails';
+    like $server->log, qr/FATAL: .*cannot size shared memory '\d+': File too large \(EFBIG\); see --shared-memory/, 'the same';
+};
+
+subtest 'shared memory is full' => sub {
+    my $server = BladePSGI::Test->start(workers => 2, options => ['--shared-memory=1M'], loader => <<'PERL');
+sub {
+    my ($context) = @_;
+    my $old = $context->new_atomic_int64('old', 0);
+    my $lock = $context->new_semaphore('lock', 1);
+    return ({}, sub {
+        my ($env) = @_;
+        if ($env->{PATH_INFO} eq '/fill') { $context->new_atomic_int64("filler $_", 0) for 1 .. 1_000_000 }
+        if ($env->{PATH_INFO} eq '/find') { return [200, [], [$context->new_atomic_int64('filler 7', 0)->incr ? 'there' : '']] }
+        $lock->acquire;
+        $old->incr;
+        $lock->release;
+        return [200, [], [$old->load]];
+    });
+};
+PERL
+    is $server->get('/')->{body}, 1, 'served';
+    is $server->get('/fill')->{status}, 500, 'a request that makes too many objects fails' for 1 .. 3;
+    log_like $server, qr/ERROR: .*cannot create atomic 'filler \d+': shared memory is exhausted \(1048576 bytes; see --shared-memory\) at /, 'with the reason, the size and the place';
+    is $server->get('/')->{body}, 1 + $_, 'objects that exist work' for 1 .. 4;
+    is $server->get('/find')->{body}, 'there', 'and are found' for 1 .. 4;
+    my ($pid) = $server->worker_pids;
+    kill KILL => $pid;
+    ok wait_for { $server->worker_pids == 2 && !grep { $_ == $pid } $server->worker_pids }, 'a new worker finds its way';
+    is $server->get('/')->{body}, 5 + $_, 'and serves' for 1 .. 4;
+    is $server->stats->{atomic}{old}, 9, 'statistics show them';
     is $server->stop, 'exit 0', 'stops';
 };
 
