@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <optional>
@@ -32,6 +33,13 @@ std::string take_variable(const char* name) {
   std::string text = value != nullptr ? value : "";
   ::unsetenv(name);
   return text;
+}
+
+// Descriptor 0, however it was asked for.
+bool is_of_web_server(const config::Listen& listen) {
+  return listen.protocol == config::Protocol::FastCgi &&
+         listen.address.kind == config::Address::Kind::Descriptor &&
+         listen.address.descriptor == STDIN_FILENO;
 }
 
 Result<void> add(config::Config& config, Result<std::vector<config::Listen>> found) {
@@ -93,12 +101,14 @@ Result<void> settle_listeners(config::Config& config) {
   }
   if (!config::has_service(config) && os::is_listening_socket(STDIN_FILENO)) {
     config.listen.push_back(passed(STDIN_FILENO, config::Protocol::FastCgi));
-    if (std::getenv(kWebServers) != nullptr)
-      config.web_server_addresses = take_variable(kWebServers);
     // Who starts FastCGI scripts so starts as many as he wants.
     if (config.form == config::Form::FcgiScript && config.workers == 0) config.workers = 1;
   }
   if (!config::has_service(config) && config.fallback) config.listen.push_back(*config.fallback);
+  const bool has_web_server =
+      std::any_of(config.listen.begin(), config.listen.end(), is_of_web_server);
+  if (has_web_server && std::getenv(kWebServers) != nullptr)
+    config.web_server_addresses = take_variable(kWebServers);
   return {};
 }
 

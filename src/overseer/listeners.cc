@@ -48,10 +48,13 @@ Result<void> ListenerSet::open(const std::vector<ListenOptions>& wanted,
       return fail(opened.error());
     }
     for (auto& listener : *opened) {
-      listening_.push_back({.fd = listener->fd(),
-                            .protocol = one.protocol,
-                            .transport = listener->transport(),
-                            .is_inherited = one.address.kind == config::Address::Kind::Descriptor});
+      listening_.push_back(
+          {.fd = listener->fd(),
+           .protocol = one.protocol,
+           .transport = listener->transport(),
+           .is_of_web_server = one.protocol == worker::Protocol::FastCgi &&
+                               one.address.kind == config::Address::Kind::Descriptor &&
+                               one.address.descriptor == 0});
       listeners_.push_back(std::move(listener));
     }
   }

@@ -130,18 +130,16 @@ Result<void> Pool::check_admission() {
   const worker::Options& options = options_.zygote.worker;
   for (std::size_t i = 0; i < listeners_.listening().size(); ++i) {
     const worker::Listening& listener = listeners_.listening()[i];
-    const bool is_web_servers =
-        listener.is_inherited && listener.protocol == worker::Protocol::FastCgi;
-    if (is_web_servers && listener.transport == os::Transport::Unix &&
+    if (listener.is_of_web_server && listener.transport == os::Transport::Unix &&
         !options.web_servers.admits_anybody(os::Transport::Unix)) {
       return fail(Remedy::Refuse,
-                  "environment variable FCGI_WEB_SERVER_ADDRS: it names addresses, but the socket "
-                  "that was passed is a UNIX socket, on which nobody has one; unset it, or pass a "
-                  "TCP socket");
+                  "environment variable FCGI_WEB_SERVER_ADDRS: it is a list of addresses, but the "
+                  "socket that was passed is a UNIX socket, on which nobody has one; unset it, or "
+                  "pass a TCP socket");
     }
     std::string_view rule;
     if (!options.admission.admits_anybody(listener.transport)) rule = "--allow";
-    if (is_web_servers && !options.web_servers.admits_anybody(listener.transport))
+    if (listener.is_of_web_server && !options.web_servers.admits_anybody(listener.transport))
       rule = "environment variable FCGI_WEB_SERVER_ADDRS";
     if (rule.empty()) continue;
     environment_.log->log(

@@ -112,9 +112,8 @@ std::optional<std::string> Admission::refuse_process(int socket) const {
 std::optional<std::string> Admission::refuse_address(int socket) const {
   sockaddr_storage peer{};
   socklen_t size = sizeof peer;
-  // A peer that has gone already has no address any more; nothing is lost with it.
-  if (::getpeername(socket, reinterpret_cast<sockaddr*>(&peer), &size) != 0)
-    return "an unknown address";
+  // A connection that was reset has no peer any more.
+  if (::getpeername(socket, reinterpret_cast<sockaddr*>(&peer), &size) != 0) return "";
   const std::string host = os::numeric_address(peer).host;
   const auto address = http::parse_address(host);
   const bool is_named = address && std::any_of(networks_.begin(), networks_.end(),

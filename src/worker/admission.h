@@ -32,7 +32,8 @@ class Admission {
   // Whether a socket of that kind is of any use.
   [[nodiscard]] bool admits_anybody(os::Transport transport) const;
 
-  // Empty: the peer of that connection may stay. Else who it is, for the log: "127.0.0.2", "user 1000, group 1000".
+  // Nothing: the peer of that connection may stay. Else who it is, for the log: "127.0.0.2", "user 1000, group 1000"; an empty text
+  // when it has gone already.
   [[nodiscard]] std::optional<std::string> refuse(int socket, os::Transport transport) const {
     if (admits_all_) return std::nullopt;
     return transport == os::Transport::Unix ? refuse_process(socket) : refuse_address(socket);

@@ -145,6 +145,10 @@ bool ConnectionIo::widen() {
       1024 * 1024;  // the kernel doubles it, and cuts it to net.core.wmem_max first
   if (is_wide_ || transport_ != Transport::Unix) return false;
   is_wide_ = true;
+  int size = 0;
+  socklen_t length = sizeof size;
+  if (::getsockopt(socket_.get(), SOL_SOCKET, SO_SNDBUF, &size, &length) != 0 || size >= kWide)
+    return false;
   return ::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDBUF, &kWide, sizeof kWide) == 0;
 }
 

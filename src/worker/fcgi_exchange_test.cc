@@ -831,6 +831,25 @@ TEST_F(FcgiExchangeTest, HalfCloseIsAnswered) {
   EXPECT_EQ(exchange.take_request(Patience::Try), Progress::Gone);
 }
 
+TEST_F(FcgiExchangeTest, WhoHasJustComeIsNotLookedForUnlessItTookTime) {
+  const std::string request = whole_request(1, true, kGet);
+  exchange.expect_presence(true);
+  ASSERT_TRUE(peer.send(request));
+  peer.close();
+  ASSERT_EQ(exchange.take_request(Patience::Wait), Progress::Ready);
+  EXPECT_EQ(exchange.prepare(), Progress::Ready) << "it has gone since, which costs a call to see";
+
+  connect(unix_pair(), Transport::Unix);
+  exchange.expect_presence(true);
+  ASSERT_TRUE(peer.send(request.substr(0, 20)));
+  ASSERT_EQ(exchange.take_request(Patience::Wait, milliseconds(0)), Progress::Incomplete);
+  ASSERT_TRUE(peer.send(request.substr(20)));
+  peer.close();
+  ASSERT_EQ(exchange.take_request(Patience::Wait), Progress::Ready);
+  EXPECT_EQ(exchange.prepare(), Progress::Gone);
+  EXPECT_EQ(exchange.trouble(), Trouble::Abandoned);
+}
+
 TEST_F(FcgiExchangeTest, ClientThatHasGoneIsNotServed) {
   ASSERT_TRUE(peer.send(whole_request(1, true, kGet)));
   peer.close();

@@ -34,7 +34,7 @@ struct Options {
   std::optional<AccessLog> fcgi_access_log;
   http::TrustedProxies trusted_proxies;
   Admission admission;
-  Admission web_servers;  // besides, on inherited listeners for FastCGI
+  Admission web_servers;  // besides, on listeners of a web server
   http::ForwardingFields forwarding = http::ForwardingFields::XForwarded;
   std::chrono::milliseconds
       idle_timeout{};  // a kept connection without a request is closed after it

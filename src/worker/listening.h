@@ -14,7 +14,7 @@ struct Listening {
   int fd = -1;
   Protocol protocol = Protocol::FastCgi;
   os::Transport transport = os::Transport::Unix;
-  bool is_inherited = false;  // of who started this server
+  bool is_of_web_server = false;  // which has started this server with it as descriptor 0
 };
 
 }  // namespace bladepsgi::worker

@@ -164,6 +164,7 @@ ProtocolExchange::Received ProtocolExchange::receive(Deadline* deadline,
     const auto result = io_.try_receive(vectors);
     if (!result) {
       if (deadline == nullptr) return Received::Nothing;
+      is_presence_expected_ = false;  // who knows how long this takes
       if (deadline->patience <= std::chrono::milliseconds::zero()) return Received::TimedOut;
       const os::Monotonic since = os::monotonic_now();
       if (!deadline->at) deadline->at = since + deadline->patience;

@@ -119,7 +119,8 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   // The next request of this connection, if there is one, is its last: the connection is not kept after it.
   void keep_no_longer() { is_last_request_ = true; }
 
-  // The next request has not waited for long, so its client has not given up waiting: no need to look whether it still is there.
+  // The next request, if it is here already, has not waited for long, so its client has not given up waiting: no need to look whether
+  // it still is there.
   void expect_presence(bool is_expected) { is_presence_expected_ = is_expected; }
 
   enum class Patience : std::uint8_t {

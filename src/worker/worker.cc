@@ -49,14 +49,13 @@ constexpr milliseconds kShortagePause{
 // While a kept connection is served, others are looked for so often.
 constexpr std::chrono::microseconds kLookInterval{500};
 
-// Who has connected, or asks again after an answer, so short a time ago is still there.
+// Who asks again on the same connection so soon after an answer is still there; so is who has connected so short a time ago.
 constexpr milliseconds kStillThere{10};
+constexpr milliseconds kJustConnected{1};
 
-// A wait that took longer has waited: nobody was there when it began.
-constexpr std::chrono::microseconds kImmediately{20};
-
-// The application may change the handlers of signals; between requests that follow each other at once it is looked for so often.
-constexpr milliseconds kHandlerInterval{1};
+// A wait that took longer has waited, so nobody was there when it began. (Or this process was not let run: then somebody who has
+// gone may be served.)
+constexpr std::chrono::microseconds kImmediately{100};
 
 // For room in the queue to the lobby: it empties it in less, unless it is stuck.
 constexpr milliseconds kLobbyPatience{250};
@@ -423,11 +422,12 @@ class Worker {
     const Options& options = inheritance_.options;
     std::string_view rule = "--allow";
     auto refused = options.admission.refuse(socket, listener.transport);
-    if (!refused && listener.is_inherited && listener.protocol == Protocol::FastCgi) {
+    if (!refused && listener.is_of_web_server) {
       rule = "FCGI_WEB_SERVER_ADDRS";
       refused = options.web_servers.refuse(socket, listener.transport);
     }
     if (!refused) return true;
+    if (refused->empty()) return false;  // has gone
     slot_.count(shm::Event::NotAdmitted);
     peer_log_.say(Severity::Warning,
                   fmt::format("refused a connection of {}: {} does not name it", *refused, rule));
@@ -473,7 +473,8 @@ class Worker {
     // A new connection is not older than the moment at which nobody waited.
     const os::Monotonic since = !waits ? kept_since_ : is_fresh_ ? nobody_waited_ : os::Monotonic{};
     exchange_->expect_presence(exchange_ == fcgi_.get() &&
-                               os::monotonic_now() - since < kStillThere);
+                               os::monotonic_now() - since <
+                                   (waits ? kJustConnected : kStillThere));
     Progress progress = take_request(patience);
     is_fresh_ = is_from_lobby_ = false;
     if (progress == Progress::Incomplete || progress == Progress::Idle) {
@@ -597,10 +598,7 @@ class Worker {
                                 request_title(), wrong->sent, wrong->announced));
     }
     slot_.become_idle();
-    if (ended - handlers_kept_ >= kHandlerInterval) {
-      keep_signal_handlers();
-      handlers_kept_ = ended;
-    }
+    keep_signal_handlers();
     if (served.next != runtime::Next::Continue) {
       channel_.text(Severity::Log,
                     served.next == runtime::Next::LeaveHarakiri
@@ -706,10 +704,6 @@ class Worker {
       }
       watched_kept_ = kept;
     }
-    if (handlers_kept_ < kept_since_) {
-      keep_signal_handlers();
-      handlers_kept_ = kept_since_;
-    }
     const os::Monotonic before = os::monotonic_now();
     std::array<epoll_event, 8> events{};
     const int count =
@@ -783,8 +777,7 @@ class Worker {
   bool is_listener_ready_ = false;
   os::Monotonic last_look_{};
   os::Monotonic nobody_waited_{};  // at no listener, when that was last seen
-  os::Monotonic handlers_kept_{};
-  bool pauses_ = false;  // accepts nobody
+  bool pauses_ = false;            // accepts nobody
   os::Monotonic pause_end_{};
   bool wants_no_more_ = false;  // the application asked for the end of this process
 };

@@ -10,6 +10,7 @@ use BladePSGI::Test::FastCGI;
 use File::Temp;
 use IO::Socket::INET;
 use IO::Socket::UNIX;
+use Socket qw(SOL_SOCKET SO_LINGER);
 use Test::More;
 
 my $app = 'sub { [200, [], ["served"]] }';
@@ -70,7 +71,13 @@ subtest 'addresses' => sub {
     is over_unix($server), '', 'on the UNIX socket nobody is named';
     log_like $server, qr/WARNING: .*everybody who connects to \S+ \(FastCGI\) will be refused: --allow names nobody for UNIX sockets/,
         'as was said at the start';
+    for (1 .. 8) {
+        my $hasty = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) or die "connect: $!";
+        setsockopt $hasty, SOL_SOCKET, SO_LINGER, pack('ii', 1, 0);
+        close $hasty;    # a reset
+    }
     is over_tcp($port, '127.0.0.1'), 'served', 'nobody else notices';
+    unlike $server->log, qr/unknown address/, 'and who has gone again is not complained about';
     is $server->stop, 'exit 0', 'stops';
 };
 
@@ -126,11 +133,16 @@ subtest 'FCGI_WEB_SERVER_ADDRS' => sub {
         log_like $server, qr/will be refused: environment variable FCGI_WEB_SERVER_ADDRS names nobody/, 'said at the start' if $list !~ /\A[\d.,]+\z/;
         is $server->stop, 'exit 0', 'stops';
     }
+    my $asked = $listen->();
+    my $named = BladePSGI::Test->start(app => $app, words => [qw(--fastcgi=fd:0 app.psgi)], stdin => $asked, env => { FCGI_WEB_SERVER_ADDRS => '127.0.0.2' });
+    is over_tcp($asked->sockport, '127.0.0.1'), '', 'descriptor 0 by name: the same';
+    is over_tcp($asked->sockport, '127.0.0.2'), 'served', 'who is named is served';
+    is $named->stop, 'exit 0', 'stops';
     my $folder = File::Temp->newdir;
     my $socket = IO::Socket::UNIX->new(Local => "$folder/s", Listen => 8) or die "listen: $!";
     my $server = BladePSGI::Test->start(app => $app, words => ['app.psgi'], stdin => $socket, env => { FCGI_WEB_SERVER_ADDRS => '127.0.0.1' }, ready => 0);
     is $server->wait_exit, 'exit 1', 'a UNIX socket: refuses to start';
-    log_like $server, qr/FCGI_WEB_SERVER_ADDRS: it names addresses, but the socket that was passed is a UNIX socket/, 'the log says why';
+    log_like $server, qr/FCGI_WEB_SERVER_ADDRS: it is a list of addresses, but the socket that was passed is a UNIX socket/, 'the log says why';
     $server = BladePSGI::Test->start(app => $app, options => ['--listen=127.0.0.1:0'], env => { FCGI_WEB_SERVER_ADDRS => '10.0.0.1' });
     is over_tcp(port_of($server)), 'served', 'sockets of our own are not meant';
     is $server->stop, 'exit 0', 'stops';

@@ -43,6 +43,29 @@ PERL
     is $server->wait_exit, 'exit 0', 'exit code 0';
 };
 
+subtest 'SIGTERM to a worker whose handler the request before has changed' => sub {
+    my $server = BladePSGI::Test->start(workers => 1, app => BladePSGI::Test->gate_code . <<'PERL');
+sub {
+    my $path = $_[0]{PATH_INFO};
+    local $SIG{TERM} = sub { } if $path eq '/changes';    # restored as the default, which would end this process
+    my ($gate) = $path =~ m{^/waits/(\w+)};
+    if ($gate) { mark("in-$gate"); gate($gate) }
+    return [200, [], [$path]];
+};
+PERL
+    my $first = $server->connect;
+    $first->send(request_bytes(uri => '/waits/one'));
+    ok $server->wait_mark('in-one'), 'the worker is busy, and others queue up';
+    my @queued = map { my $c = $server->connect; $c->send(request_bytes(uri => $_)); $c } qw(/a /b /changes /waits/two);
+    $server->open_gate('one');
+    ok $server->wait_mark('in-two'), 'the last of them is served';
+    kill TERM => $server->worker_pids;
+    $server->open_gate('two');
+    is $queued[-1]->read_response->{body}, '/waits/two', 'SIGTERM in the middle of it costs nothing';
+    unlike $server->log, qr/died unexpectedly/, 'the worker has left by itself';
+    is $server->stop, 'exit 0', 'stops';
+};
+
 subtest 'SIGTERM while a response streams to a slow client' => sub {
     my $server = BladePSGI::Test->start(app_file => $echo_app, workers => 1);
     my $c = $server->connect;
