@@ -1,11 +1,17 @@
 #include "os/heap.h"
 
 #include <malloc.h>
+#include <sys/mman.h>
 
 #include <array>
+#include <cinttypes>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <string>
+#include <string_view>
 
 namespace bladepsgi::os {
 
@@ -46,6 +52,29 @@ void settle_heap() {
   for (std::size_t size = kLargest; size >= kSmallest; size -= kStep)
     take_all(size, budget);
   ::malloc_trim(0);
+}
+
+void release_code() {
+  std::ifstream maps("/proc/self/smaps");
+  void* begin = nullptr;
+  std::size_t size = 0;
+  for (std::string line; std::getline(maps, line);) {
+    std::uintptr_t first = 0;
+    std::uintptr_t last = 0;
+    std::array<char, 5> rights{};
+    std::uint64_t inode = 0;
+    // NOLINTNEXTLINE(cert-err34-c): the kernel has written it
+    if (std::sscanf(line.c_str(), "%zx-%zx %4s %*x %*s %" SCNu64, &first, &last, rights.data(),
+                    &inode) == 4) {
+      const bool is_code = rights[0] == 'r' && rights[1] == '-' && inode != 0;
+      begin =
+          is_code ? reinterpret_cast<void*>(first) : nullptr;  // NOLINT(performance-no-int-to-ptr)
+      size = last - first;
+    } else if (begin != nullptr && line.starts_with("Anonymous:")) {
+      if (line.ends_with(" 0 kB")) ::madvise(begin, size, MADV_DONTNEED);
+      begin = nullptr;
+    }
+  }
 }
 
 }  // namespace bladepsgi::os

@@ -8,4 +8,8 @@ namespace bladepsgi::os {
 // a process that itself does hardly anything any more.
 void settle_heap();
 
+// Code and constants that this process has used and hardly will again, as those of loading an application, are not counted as its memory any
+// more; who needs a page of them finds it in the kernel's cache. What has been written into (relocations) stays.
+void release_code();
+
 }  // namespace bladepsgi::os

@@ -5,7 +5,10 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <fstream>
 #include <set>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -78,6 +81,23 @@ TEST(SettleHeap, GivesFreePagesBack) {
   int status = 0;
   EXPECT_EQ(::waitpid(pid, &status, 0), pid);
   EXPECT_EQ(status, 0);
+}
+
+long resident_code() {
+  std::ifstream maps("/proc/self/smaps");
+  bool is_code = false;
+  long sum = 0;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find(" r-xp ") != std::string::npos) is_code = line.find('/') != std::string::npos;
+    if (line.starts_with("Rss:") && std::exchange(is_code, false)) sum += std::stol(line.substr(4));
+  }
+  return sum;
+}
+
+TEST(ReleaseCode, LeavesThePagesAndKeepsTheProcess) {
+  const long before = resident_code();
+  release_code();
+  EXPECT_LT(resident_code(), before * 3 / 4) << "KiB";  // what looks at it is code as well
 }
 
 }  // namespace

@@ -58,6 +58,7 @@ class Zygote {
     if (options_.preload) {
       if (const int code = load(inheritance_.slot, log_); code != 0) return code;
       warn_about_shared_handles();
+      os::release_code();
       os::settle_heap();
     } else {
       // No code of the application ever runs in this process.

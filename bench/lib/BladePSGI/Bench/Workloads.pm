@@ -124,7 +124,6 @@ my @WORKLOADS = (
             { server => 'bladepsgi', label => 'BladePSGI, with them', load => ['--idle=1000', '--half=1000'] },
             { server => 'bladepsgi', label => 'BladePSGI, without' },
         ],
-        by_name => 'needs a server in which connections that wait cost no worker',
     },
 );
 
