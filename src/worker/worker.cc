@@ -299,9 +299,12 @@ class Worker {
                                   as_time(message.progress_deadline) <= os::monotonic_now()};
     sockaddr_storage peer{};
     socklen_t size = sizeof peer;
-    ::getpeername(incoming.connection.get(), reinterpret_cast<sockaddr*>(&peer), &size);
-    const os::Transport transport =
-        os::is_unix_socket(incoming.connection.get()) ? os::Transport::Unix : os::Transport::Tcp;
+    // A connection that was reset has no peer any more.
+    const bool is_unix =
+        ::getpeername(incoming.connection.get(), reinterpret_cast<sockaddr*>(&peer), &size) == 0
+            ? peer.ss_family == AF_UNIX
+            : os::is_unix_socket(incoming.connection.get());
+    const os::Transport transport = is_unix ? os::Transport::Unix : os::Transport::Tcp;
     if (message.protocol == handoff::Protocol::Http && http_) {
       http_->attach_from(std::move(incoming.connection), transport, peer, std::move(arrival));
       exchange_ = http_.get();
