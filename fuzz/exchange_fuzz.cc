@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -52,8 +53,16 @@ void check_parameters(const worker::ProtocolExchange& exchange) {
   FUZZ_CHECK(has_method);
 }
 
+std::string text_of_parameters(const worker::ProtocolExchange& exchange) {
+  std::string text;
+  for (const Parameter& parameter : exchange.parameters())
+    text.append(parameter.name).append(1, '=').append(parameter.value).append(1, '\n');
+  return text;
+}
+
 void behave(worker::ProtocolExchange& exchange, std::uint8_t choice) {
   check_parameters(exchange);
+  const std::string parameters = text_of_parameters(exchange);
   std::uint64_t taken = 0;
   if ((choice & 1) != 0) {
     std::array<std::byte, 37> piece{};
@@ -67,6 +76,7 @@ void behave(worker::ProtocolExchange& exchange, std::uint8_t choice) {
     if (body.buffered) FUZZ_CHECK(taken == *body.length);
     if (body.buffered && taken > 3) FUZZ_CHECK(exchange.seek_body(taken - 3));
   }
+  FUZZ_CHECK(text_of_parameters(exchange) == parameters);  // whatever has been read meanwhile
   if ((choice & 2) != 0) exchange.write_error(as_bytes("a line\n"));
   if ((choice & 4) != 0 && exchange.knows_informational()) {
     const std::array<runtime::Header, 1> hint = {runtime::Header{"Link", "</a>"}};

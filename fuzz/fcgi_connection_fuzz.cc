@@ -1,5 +1,5 @@
-// The connection: how a stream is cut changes nothing, whether body bytes go past the buffer changes nothing, what the
-// engine answers is well-formed, and limits hold. The first byte chooses how to cut, the second the limits.
+// The connection: how a stream is cut changes nothing, whether body bytes go past the buffer changes nothing, parameters stay what they
+// are until their request has ended, what the engine answers is well-formed, and limits hold. The first byte chooses how to cut, the second the limits.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -36,6 +36,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   whole.feed(stream);
   whole.close();
   FUZZ_CHECK(whole.is_over());
+  FUZZ_CHECK(whole.are_parameters_kept());
 
   Player cut(limits);
   for (std::size_t at = 0; at < stream.size();) {
@@ -47,11 +48,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   cut.close();
   FUZZ_CHECK(cut.log() == whole.log());
   FUZZ_CHECK(cut.output() == whole.output());
+  FUZZ_CHECK(cut.are_parameters_kept());
 
   Player direct(limits);
   direct.feed_bypassing(stream);
   direct.close();
   FUZZ_CHECK(direct.log() == whole.log());
+  FUZZ_CHECK(direct.are_parameters_kept());
 
   const Replies replies = Replies::parse(whole.output());
   FUZZ_CHECK(replies.left_over == 0);

@@ -177,6 +177,9 @@ class Player {
 
   [[nodiscard]] bool is_over() const { return over_; }
 
+  // Every request's parameters were at its end what they had been at its beginning, whatever came in between.
+  [[nodiscard]] bool are_parameters_kept() const { return are_parameters_kept_; }
+
   void feed(std::string_view bytes) {
     while (!bytes.empty() && !over_) {
       const WritableBytes space = connection_.receive_space();
@@ -215,7 +218,16 @@ class Player {
   void end(std::string_view how) {
     log_ += "body(" + body_ + ") " + std::string(how) + "\n";
     body_.clear();
+    are_parameters_kept_ &= text_of_parameters() == parameters_;
     connection_.request_ended();
+  }
+
+  [[nodiscard]] std::string text_of_parameters() const {
+    std::string text;
+    for (const Parameter& p : connection_.request().parameters) {
+      text += "  " + std::string(p.name) + "=" + std::string(p.value) + "\n";
+    }
+    return text;
   }
 
   void play() {
@@ -234,9 +246,8 @@ class Player {
           log_ += std::to_string(request.id) + " role " +
                   std::to_string(static_cast<int>(request.role)) +
                   (request.keep_connection ? " keep" : "") + "\n";
-          for (const Parameter& p : request.parameters) {
-            log_ += "  " + std::string(p.name) + "=" + std::string(p.value) + "\n";
-          }
+          parameters_ = text_of_parameters();
+          log_ += parameters_;
           if (request.role == Role::Authorizer) end("none");
           break;
         }
@@ -269,6 +280,8 @@ class Player {
   std::string log_;
   std::string output_;
   std::string body_;
+  std::string parameters_;  // of the request that is active, as they came
+  bool are_parameters_kept_ = true;
   bool over_ = false;
 };
 
