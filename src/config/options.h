@@ -372,7 +372,8 @@ inline constexpr std::array kOptions{
     Option{"allow", "", "LIST", "*", "", Section::Socket, Text{&Config::allow},
            "Who may connect: on TCP, addresses and networks; on UNIX sockets, user:NAME and "
            "group:NAME, or unix for every user; * for everybody. Between commas. Who is not named "
-           "is refused, on either kind of socket."},
+           "is refused, on either kind of socket. Neither the statistics socket nor --health is "
+           "guarded by it."},
     Option{
         "trust-proxy", "", "LIST", "", "nobody", Section::Socket, Text{&Config::trust_proxy},
         "Front ends whose word is taken for who an HTTP client is: addresses and networks between "
