@@ -1,5 +1,6 @@
 // The env's hash and values serve one request after another. Whatever an application does with them, the next request must see
 // what it would see in a fresh hash, and what the application has kept must stay as it was.
+#include <cstddef>
 #include <cstdlib>
 #include <string>
 #include <string_view>
@@ -476,10 +477,11 @@ Remains remains_after(const Way& way, int rounds) {
 
 // More than an application that keeps every env is left alone for.
 constexpr int kFewRounds = 80;
-constexpr int kManyRounds = 120;
-// A rest that is too small for a block of its own is counted with the block before it. The smallest block that is lost in each round comes
-// to more.
-constexpr std::size_t kNoise = 1000;
+constexpr int kManyRounds = 280;
+// From run to run a buffer or two more may be left, of 1 KiB each, and a rest that is too small for a block of its own is counted with the
+// block before it. The smallest block, lost in each round, comes to more: 32 bytes each time.
+constexpr std::size_t kNoise = 4096;
+static_assert(std::size_t{kManyRounds - kFewRounds} * 32 > kNoise + 2048);
 
 // Suites of this name run before all others: the interpreter has nothing of theirs yet.
 class RefillDeathTest : public testing::TestWithParam<Way> {};
