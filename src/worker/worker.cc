@@ -48,6 +48,9 @@ constexpr milliseconds kShortagePause{
 
 // While a kept connection is served, others are looked for so often.
 constexpr std::chrono::microseconds kLookInterval{500};
+// And while kept connections wait in the ready queue, the one that is here has so long a turn: a handover costs more than a short
+// request, but nobody shall wait for long for who keeps asking.
+constexpr std::chrono::microseconds kTurn{100};
 
 // Who asks again on the same connection so soon after an answer is still there; so is who has connected so short a time ago.
 constexpr milliseconds kStillThere{10};
@@ -223,7 +226,7 @@ class Worker {
     if (lobby_.readies() == 0) return false;
     if (!exchange_->is_attached()) return true;
     const os::Monotonic now = os::monotonic_now();
-    if (now - last_ready_look_ < kLookInterval) return false;
+    if (now - last_ready_look_ < kTurn) return false;
     last_ready_look_ = now;
     return true;
   }
