@@ -158,6 +158,7 @@ class Lobby {
                         "a connection that shall wait is lost: too many open files");
           return pause_parking();
         case handoff::ReceiveOutcome::Malformed:
+          if (incoming.reason == handoff::kNudge) break;  // a permit for a slow body is free
           board_.count(Drop::Malformed);
           peer_log_.say(Severity::Error, fmt::format("dropped what another process handed over: {}",
                                                      incoming.reason));

@@ -543,8 +543,9 @@ class Worker {
       if (is_from_lobby_ || os::monotonic_now() >= limit) exchange_->wait_no_longer();
       if (progress == Progress::Incomplete) progress = exchange_->take_request(patience);
     }
+    // Behind those who wait for a permit already.
     if (progress == Progress::Ready && !exchange_->has_whole_body() && !is_from_lobby_ &&
-        !take_slow_permit() && hand_over()) {
+        (lobby_.held(shm::Holding::SlowBody) > 0 || !take_slow_permit()) && hand_over()) {
       return Progress::Incomplete;
     }
     return progress;
@@ -559,6 +560,8 @@ class Worker {
   void give_slow_permit_back() {
     has_slow_permit_ = false;
     static_cast<void>(lobby_.slow_bodies().release(slot_.index()));
+    if (lobby_.held(shm::Holding::SlowBody) > 0 && can_hand_over())
+      static_cast<void>(handoff::send_nudge(inheritance_.parking));  // it looks by itself, later
   }
 
   void begin_line(AccessLog& log) const {
