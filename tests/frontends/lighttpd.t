@@ -15,7 +15,7 @@ my %limits = (
     # Its default; server.http-parseopts has url-invalid-utf8-reject to let them pass.
     latin1 => 400,
     # Then it takes what there is for all of it, and announces its length.
-    unseen => { half => 'lighttpd learned of it before it had sent the header' },
+    unseen => { map { $_ => 'lighttpd may learn of it before it has sent the header' } qw(half half-large) },
 );
 
 my @options = BladePSGI::Test::Lighttpd->server_options;

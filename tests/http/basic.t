@@ -313,7 +313,10 @@ subtest 'pipelined requests' => sub {
         $c->send($bytes, chunk => $chunk);
         my @answers = map { $c->read_response(%{ $_->[0] }) } @requests;
         is_deeply [ map { $_->{body} } @answers ], [ map { $_->[1] } @requests ], 'in order, cut into pieces of ' . ($chunk || 'all');
-        is_deeply [ map { @{ $_->{malformed} }, $_->{complete} ? () : 'incomplete' } @answers ], [], 'whole; after the last one nothing';
+        my @wrong = map { @{ $_->{malformed} }, $_->{complete} ? () : 'incomplete' } @answers;
+        # What is sent in pieces may come when the connection has been closed behind the last response: that resets it.
+        @wrong = grep { !/\Areset behind a complete response/ } @wrong if $chunk;
+        is_deeply \@wrong, [], 'whole; after the last one nothing';
     }
     my $c = http($server);
     $c->send(join '', map { http_request(uri => "/path/$_") } 1 .. 500);

@@ -81,6 +81,7 @@ sub test_spool {
     $server->wait_ready or return fail 'ready';
     my ($pid) = $server->worker_pids;
     is $server->post('/', $body)->{body}, 300_000, 'with room, a body is stored';
+    is $server->get('/')->{body}, 'ok', 'and its room is given back before the next request';
     $o{full}->($pid);
     my $from   = $server->log_size;
     my $start  = Time::HiRes::time();
