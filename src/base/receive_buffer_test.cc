@@ -10,6 +10,13 @@
 namespace bladepsgi {
 namespace {
 
+void receive_into(ReceiveBuffer& buffer, std::string_view text) {
+  const WritableBytes space = buffer.space();
+  ASSERT_LE(text.size(), space.size());
+  std::memcpy(space.data(), text.data(), text.size());
+  buffer.received(text.size());
+}
+
 TEST(ReceiveBuffer, KeepsTheOrderAndWipesWhatIsTaken) {
   constexpr std::size_t kCapacity = 64;
   std::mt19937 random(20261122);
@@ -63,10 +70,7 @@ TEST(ReceiveBuffer, WhatIsPinnedStays) {
   constexpr std::size_t kCapacity = 64;
   ReceiveBuffer buffer(kCapacity);
   const auto receive = [&buffer](std::string_view text) {
-    const WritableBytes space = buffer.space();
-    ASSERT_LE(text.size(), space.size());
-    std::memcpy(space.data(), text.data(), text.size());
-    buffer.received(text.size());
+    receive_into(buffer, text);
   };
   receive("pinned and more");
   std::byte* const storage = buffer.space().data() - 15;
@@ -113,10 +117,7 @@ TEST(ReceiveBuffer, WhatIsHeldCanBeReadAgain) {
   constexpr std::size_t kCapacity = 64;
   ReceiveBuffer buffer(kCapacity);
   const auto receive = [&buffer](std::string_view text) {
-    const WritableBytes space = buffer.space();
-    ASSERT_LE(text.size(), space.size());
-    std::memcpy(space.data(), text.data(), text.size());
-    buffer.received(text.size());
+    receive_into(buffer, text);
   };
   receive("gone, ");
   buffer.consume(6);

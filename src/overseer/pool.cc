@@ -162,86 +162,81 @@ void Pool::make_channels() {
 Result<void> Pool::start_lobby() {
   const auto slot = board_->claim(shm::Role::Lobby, 0, std::nullopt);
   if (!slot) return fail(Remedy::Retry, "no room on the scoreboard for the lobby");
-  auto opened = environment_.log->open("lobby", {});
   const pid_t overseer = ::getpid();
-  const auto pid = os::fork_role(os::Parent::Caller, [&] {
-    os::die_with_parent(overseer);
-    environment_.title->set(title_prefix_ + ": lobby");
-    if (opened.ends.output.is_open()) ::dup2(opened.ends.output.get(), STDOUT_FILENO);
-    if (opened.ends.error.is_open()) ::dup2(opened.ends.error.get(), STDERR_FILENO);
-    const int channel = opened.ends.channel.get();
-    os::close_all_except(
-        {mapping_->descriptor(), channel, parking_.lobby.get(), ready_.lobby.get()});
-    // It reads what strangers send.
-    if (const auto& identity = options_.zygote.identity) {
-      if (auto dropped = os::drop_privileges(*identity); !dropped) {
-        os::LogChannel(channel).text(Severity::Error, dropped.error().message);
-        return to_int(config::ExitCode::Failure);
-      }
-      os::die_with_parent(overseer);  // the kernel forgot it at the change
-    }
-    const lobby::Inheritance inheritance{.parking = parking_.lobby.get(),
-                                         .ready = ready_.lobby.get(),
-                                         .mapping = &*mapping_,
-                                         .slot = *slot,
-                                         .log = os::LogChannel(channel),
-                                         .parent = overseer,
-                                         .options = *options_.lobby};
-    return lobby::run(inheritance);
-  });
-  if (!pid) {
-    environment_.log->finish(opened.source);
-    board_->retire(*slot);
-    return fail(pid.error());
-  }
-  board_->set_pid(*slot, *pid);
   Process process;
   process.kind = Kind::Lobby;
   process.role = "lobby";
-  process.child = os::Child(*pid);
   process.slot = *slot;
-  process.is_ready = true;
-  process.started = os::monotonic_now();
-  process.source = opened.source;
-  environment_.log->start_reading(opened.source, *pid);
-  processes_.push_back(std::move(process));
+  auto started = start_beside(
+      std::move(process), {parking_.lobby.get(), ready_.lobby.get()}, [&](os::LogChannel log) {
+        // It reads what strangers send.
+        if (const auto& identity = options_.zygote.identity) {
+          if (auto dropped = os::drop_privileges(*identity); !dropped) {
+            log.text(Severity::Error, dropped.error().message);
+            return to_int(config::ExitCode::Failure);
+          }
+          os::die_with_parent(overseer);  // the kernel forgot it at the change
+        }
+        const lobby::Inheritance inheritance{.parking = parking_.lobby.get(),
+                                             .ready = ready_.lobby.get(),
+                                             .mapping = &*mapping_,
+                                             .slot = *slot,
+                                             .log = log,
+                                             .parent = overseer,
+                                             .options = *options_.lobby};
+        return lobby::run(inheritance);
+      });
+  if (!started) {
+    board_->retire(*slot);
+    return started;
+  }
   lobby_board_->set_there(true);
   return {};
 }
 
 Result<void> Pool::start_monitoring() {
-  auto opened = environment_.log->open("monitoring", {});
+  const pid_t overseer = ::getpid();
+  std::vector<int> sockets;
+  if (statistics_) sockets.push_back(statistics_->fd());
+  for (const worker::Listening& listening : health_.listening())
+    sockets.push_back(listening.fd);
+  Process process;
+  process.kind = Kind::Monitoring;
+  process.role = "monitoring";
+  return start_beside(std::move(process), sockets, [&](os::LogChannel log) {
+    monitoring::Inheritance inheritance;
+    if (statistics_) inheritance.statistics = os::Fd(statistics_->fd());
+    for (const worker::Listening& listening : health_.listening())
+      inheritance.health.emplace_back(listening.fd);
+    inheritance.workers = options_.workers;
+    inheritance.mapping = &*mapping_;
+    inheritance.log = log;
+    inheritance.parent = overseer;
+    return monitoring::run(std::move(inheritance));
+  });
+}
+
+// A process of ours that runs nothing of the application: of our descriptors it keeps these, the shared memory and its log.
+Result<void> Pool::start_beside(Process process,
+                                std::vector<int> keep,
+                                const std::function<int(os::LogChannel)>& run) {
+  auto opened = environment_.log->open(process.role, {});
   const pid_t overseer = ::getpid();
   const auto pid = os::fork_role(os::Parent::Caller, [&] {
     os::die_with_parent(overseer);
-    environment_.title->set(title_prefix_ + ": monitoring");
+    environment_.title->set(title_prefix_ + ": " + process.role);
     if (opened.ends.output.is_open()) ::dup2(opened.ends.output.get(), STDOUT_FILENO);
     if (opened.ends.error.is_open()) ::dup2(opened.ends.error.get(), STDERR_FILENO);
     const int channel = opened.ends.channel.get();
-    monitoring::Inheritance inheritance;
-    std::vector<int> keep{mapping_->descriptor(), channel};
-    if (statistics_) {
-      inheritance.statistics = os::Fd(statistics_->fd());
-      keep.push_back(statistics_->fd());
-    }
-    for (const worker::Listening& listening : health_.listening()) {
-      inheritance.health.emplace_back(listening.fd);
-      keep.push_back(listening.fd);
-    }
+    keep.insert(keep.end(), {mapping_->descriptor(), channel});
     os::close_all_except(keep);
-    inheritance.workers = options_.workers;
-    inheritance.mapping = &*mapping_;
-    inheritance.log = os::LogChannel(channel);
-    inheritance.parent = overseer;
-    return monitoring::run(std::move(inheritance));
+    return run(os::LogChannel(channel));
   });
   if (!pid) {
     environment_.log->finish(opened.source);
     return fail(pid.error());
   }
-  Process process;
-  process.kind = Kind::Monitoring;
-  process.role = "monitoring";
+  if (process.slot) board_->set_pid(*process.slot, *pid);
   process.child = os::Child(*pid);
   process.is_ready = true;
   process.started = os::monotonic_now();

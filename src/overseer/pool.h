@@ -125,6 +125,9 @@ class Pool {
   void make_channels();
   Result<void> start_lobby();
   Result<void> start_monitoring();
+  Result<void> start_beside(Process process,
+                            std::vector<int> keep,
+                            const std::function<int(os::LogChannel)>& run);
   Result<void> start_zygote();
   void on_control(std::uint32_t generation);
   void on_auxiliary_requested(const zygote::ReceivedMessage& message);

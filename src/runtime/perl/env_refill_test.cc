@@ -487,8 +487,6 @@ static_assert(std::size_t{kManyRounds - kFewRounds} * 32 > kNoise + 2048);
 class RefillDeathTest : public testing::TestWithParam<Way> {};
 
 TEST_P(RefillDeathTest, LeavesNothing) {
-  if (std::string_view(GetParam().name) == "HoldsItselfInAClosure")
-    GTEST_SKIP() << "a cycle is the application's own";
   const Remains few = remains_after(GetParam(), kFewRounds);
   const Remains many = remains_after(GetParam(), kManyRounds);
   EXPECT_EQ(few.complaints, "");
@@ -497,9 +495,18 @@ TEST_P(RefillDeathTest, LeavesNothing) {
   EXPECT_LE(many.bytes, few.bytes + kNoise);
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, RefillDeathTest, testing::ValuesIn(kWays), [](const auto& way) {
-  return std::string(way.param.name);
-});
+// All but the one whose cycle is a leak of the application's own.
+std::vector<Way> ways_without_cycles() {
+  std::vector<Way> ways(std::begin(kWays), std::end(kWays));
+  std::erase_if(
+      ways, [](const Way& way) { return std::string_view(way.name) == "HoldsItselfInAClosure"; });
+  return ways;
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways,
+                         RefillDeathTest,
+                         testing::ValuesIn(ways_without_cycles()),
+                         [](const auto& way) { return std::string(way.param.name); });
 
 TEST(LeaksDeathTest, OfValuesWouldBeSeen) {
   const Way cycle{"Cycle", "$env->{'my.code'} = sub { $env };"};
