@@ -18,9 +18,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const handoff::Message& message = decoded.value();
   FUZZ_CHECK(message.bytes.size() <= handoff::kInlineLimit);
   FUZZ_CHECK(message.bytes.empty() || message.external_bytes == 0);
-  FUZZ_CHECK(message.request_offset <= message.total_bytes());
-  FUZZ_CHECK(message.body_bytes <= message.total_bytes() - message.request_offset);
-  FUZZ_CHECK(message.bytes_before_file <= message.total_bytes());
+  FUZZ_CHECK(message.unsent_bytes <= message.total_bytes());
+  FUZZ_CHECK(message.bytes_before_file <= message.unsent_bytes);
+  FUZZ_CHECK(message.file_piece <= message.file_length);
   FUZZ_CHECK(message.descriptors() >= 1 && message.descriptors() <= 3);
   handoff::EncodedMessage buffer;
   const bladepsgi::Bytes again = handoff::encode(message, buffer);

@@ -9,7 +9,7 @@ namespace bladepsgi::handoff {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x42504853;  // "BPHS"
-constexpr std::uint16_t kVersion = 2;
+constexpr std::uint16_t kVersion = 3;
 
 // The head, big-endian like every format of ours that is not memory.
 constexpr std::size_t kAtMagic = 0;
@@ -20,16 +20,15 @@ constexpr std::size_t kAtFlags = 8;
 constexpr std::size_t kAtStreamId = 10;
 constexpr std::size_t kAtInlineBytes = 12;
 constexpr std::size_t kAtExternalBytes = 16;
-constexpr std::size_t kAtRequestOffset = 20;
+constexpr std::size_t kAtUnsentBytes = 20;
 constexpr std::size_t kAtBytesBeforeFile = 24;
 constexpr std::size_t kAtReplies = 28;
-constexpr std::size_t kAtBodyBytes = 32;
+constexpr std::size_t kAtFilePiece = 32;
 constexpr std::size_t kAtFileOffset = 40;
 constexpr std::size_t kAtFileLength = 48;
 constexpr std::size_t kAtStarted = 56;
 constexpr std::size_t kAtProgressDeadline = 64;
-constexpr std::size_t kAtFinalDeadline = 72;
-static_assert(kAtFinalDeadline + 8 == kHeadSize);
+static_assert(kAtProgressDeadline + 8 == kHeadSize);
 
 std::uint64_t load_u64(const std::byte* at) {
   return std::uint64_t{load_u32(at)} << 32 | load_u32(at + 4);
@@ -43,18 +42,20 @@ void store_u64(std::byte* at, std::uint64_t value) {
 // What must hold between the fields, whoever filled them in.
 bool has_good_ranges(const Message& message) {
   const std::uint64_t total = message.total_bytes();
-  if (message.request_offset > total) return false;
-  if (message.body_bytes > total - message.request_offset) return false;
-  if (message.replies != 0 && message.kind != Kind::PartialRequest &&
-      message.kind != Kind::ReadyRequest) {
-    return false;
-  }
+  const bool is_unsent = message.kind == Kind::UnsentResponse || message.kind == Kind::UnsentFile;
+  const bool has_received =
+      is_unsent ? message.unsent_bytes < total
+                : message.kind == Kind::PartialRequest || message.kind == Kind::ReadyRequest;
+  if (message.replies != 0 && !has_received) return false;
+  if (message.unsent_bytes > (is_unsent ? total : 0)) return false;
   if (message.kind == Kind::UnsentFile) {
-    return message.bytes_before_file <= total && message.file_length > 0 &&
-           message.file_offset <= INT64_MAX &&
+    return message.bytes_before_file <= message.unsent_bytes && message.file_length > 0 &&
+           message.file_piece <= message.file_length && message.file_offset <= INT64_MAX &&
            message.file_length <= INT64_MAX - message.file_offset;
   }
-  return message.bytes_before_file == 0 && message.file_offset == 0 && message.file_length == 0;
+  if (message.kind == Kind::UnsentResponse && message.unsent_bytes == 0) return false;
+  return message.bytes_before_file == 0 && message.file_offset == 0 && message.file_length == 0 &&
+         message.file_piece == 0;
 }
 
 bool has_good_length(const Message& message) {
@@ -116,15 +117,14 @@ Result<Message, DecodeError> decode(Bytes input) {
   if ((message.flags & ~kKnownFlags) != 0) return fail(DecodeError::UnknownFlags);
   message.stream_id = load_u16(head + kAtStreamId);
   message.external_bytes = load_u32(head + kAtExternalBytes);
-  message.request_offset = load_u32(head + kAtRequestOffset);
+  message.unsent_bytes = load_u32(head + kAtUnsentBytes);
   message.bytes_before_file = load_u32(head + kAtBytesBeforeFile);
   message.replies = load_u32(head + kAtReplies);
-  message.body_bytes = load_u64(head + kAtBodyBytes);
+  message.file_piece = load_u64(head + kAtFilePiece);
   message.file_offset = load_u64(head + kAtFileOffset);
   message.file_length = load_u64(head + kAtFileLength);
   message.started = load_u64(head + kAtStarted);
   message.progress_deadline = load_u64(head + kAtProgressDeadline);
-  message.final_deadline = load_u64(head + kAtFinalDeadline);
   message.bytes = input.subspan(kHeadSize);
   if (load_u32(head + kAtInlineBytes) != message.bytes.size() || !has_good_length(message))
     return fail(DecodeError::WrongLength);
@@ -146,15 +146,14 @@ Bytes encode(const Message& message, EncodedMessage& into) {
   store_u16(head + kAtStreamId, message.stream_id);
   store_u32(head + kAtInlineBytes, static_cast<std::uint32_t>(message.bytes.size()));
   store_u32(head + kAtExternalBytes, message.external_bytes);
-  store_u32(head + kAtRequestOffset, message.request_offset);
+  store_u32(head + kAtUnsentBytes, message.unsent_bytes);
   store_u32(head + kAtBytesBeforeFile, message.bytes_before_file);
   store_u32(head + kAtReplies, message.replies);
-  store_u64(head + kAtBodyBytes, message.body_bytes);
+  store_u64(head + kAtFilePiece, message.file_piece);
   store_u64(head + kAtFileOffset, message.file_offset);
   store_u64(head + kAtFileLength, message.file_length);
   store_u64(head + kAtStarted, message.started);
   store_u64(head + kAtProgressDeadline, message.progress_deadline);
-  store_u64(head + kAtFinalDeadline, message.final_deadline);
   std::copy(message.bytes.begin(), message.bytes.end(), into.begin() + kHeadSize);
   return Bytes(into).first(kHeadSize + message.bytes.size());
 }

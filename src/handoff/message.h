@@ -25,22 +25,20 @@ enum class Kind : std::uint8_t {
   Idle = 1,            // a connection between two requests, or before its first; no bytes
   PartialRequest = 2,  // bytes received; more has to come before a worker should have it
   ReadyRequest = 3,    // bytes received; enough for a worker
-  UnsentResponse = 4,  // bytes to send, the rest of a finished response
-  UnsentFile = 5,      // bytes and a file's range to send, the rest of a finished response
+  UnsentResponse = 4,  // bytes to send, the rest of a finished response; behind them bytes received
+  UnsentFile = 5,      // the same, with a file's range among the bytes to send
   Closing =
       6,  // our side has ended; what the peer still sends is to be read, so that it is not reset. No bytes
 };
 
-// Message::flags: what is known of the connection.
+// Message::flags
 inline constexpr std::uint16_t kKeepAfterwards = 1;  // when all is sent, wait for the next request
-inline constexpr std::uint16_t kHalfClosed = 2;      // the peer sends no more
-inline constexpr std::uint16_t kHeadComplete = 4;    // the bytes have the whole head of the request
-inline constexpr std::uint16_t kBodyComplete = 8;    // and its whole body
-inline constexpr std::uint16_t kMayBeAbandoned = 16;  // a peer that closes has gone (a UNIX socket)
-inline constexpr std::uint16_t kKnownFlags = 31;
+inline constexpr std::uint16_t kChunked = 2;         // HTTP: the file goes out in chunks
+inline constexpr std::uint16_t kBodyComplete = 4;    // the bytes have the whole body of the request
+inline constexpr std::uint16_t kKnownFlags = 7;
 
 inline constexpr std::size_t kInlineLimit = 4096;
-inline constexpr std::size_t kHeadSize = 80;
+inline constexpr std::size_t kHeadSize = 72;
 inline constexpr std::size_t kMaxEncodedSize = kHeadSize + kInlineLimit;
 
 // Monotonic nanoseconds; 0: none. The clock is the same in every process of the machine.
@@ -50,26 +48,28 @@ struct Message {
   Protocol protocol = Protocol::FastCgi;
   Kind kind = Kind::Idle;
   std::uint16_t flags = 0;
-  std::uint16_t stream_id = 0;  // FastCGI request id of the request or response
+  std::uint16_t stream_id = 0;  // UnsentFile over FastCGI: the request id of its records
 
-  // Received bytes: the request begins at request_offset; body_bytes of its body are among them.
-  std::uint32_t request_offset = 0;
-  std::uint64_t body_bytes = 0;
-  // So many bytes of what the protocol's engine answers to them by itself have been sent.
+  // So many bytes of what the protocol's engine answers by itself to the bytes received have been sent.
   std::uint32_t replies = 0;
 
-  // UnsentFile: the first bytes_before_file bytes are sent before the file, the others after it.
+  // UnsentResponse, UnsentFile: so many of the bytes are to be sent; the others were received.
+  std::uint32_t unsent_bytes = 0;
+
+  // UnsentFile: the first bytes_before_file bytes are sent before the file, those to unsent_bytes after it. Of the file, file_piece
+  // bytes belong to a record or chunk whose beginning was sent or is among the bytes; the rest still has to be put into such.
   std::uint32_t bytes_before_file = 0;
   std::uint64_t file_offset = 0;
   std::uint64_t file_length = 0;
+  std::uint64_t file_piece = 0;
 
-  // When the request's first byte came, or of an idle connection on which no request has come yet the connection; when the peer must have made progress, when everything must be over.
+  // When the request's first byte came, or of an idle connection on which no request has come yet the connection; when the peer must
+  // have made progress.
   Deadline started = 0;
   Deadline progress_deadline = 0;
-  Deadline final_deadline = 0;
 
   // Either these, or the number of bytes in the memory that comes beside the message.
-  Bytes bytes;
+  Bytes bytes{};
   std::uint32_t external_bytes = 0;
 
   [[nodiscard]] std::uint64_t total_bytes() const {

@@ -14,14 +14,15 @@ Message file_message() {
   Message message;
   message.protocol = Protocol::Http;
   message.kind = Kind::UnsentFile;
-  message.flags = kKeepAfterwards | kHalfClosed;
+  message.flags = kKeepAfterwards | kChunked;
   message.stream_id = 0x1234;
+  message.unsent_bytes = 5;
   message.bytes_before_file = 3;
+  message.file_piece = 0x7fffffffffULL;
   message.file_offset = 0x123456789abcULL;
   message.file_length = 0x8000000000ULL;
   message.started = 1;
   message.progress_deadline = 0xfedcba9876543210ULL;
-  message.final_deadline = UINT64_MAX;
   message.bytes = as_bytes("headtail");
   return message;
 }
@@ -29,11 +30,9 @@ Message file_message() {
 Message request_message() {
   Message message;
   message.kind = Kind::PartialRequest;
-  message.flags = kHeadComplete | kMayBeAbandoned;
-  message.stream_id = 1;
-  message.request_offset = 2;
-  message.body_bytes = 4;
-  message.bytes = as_bytes("..headbody");
+  message.flags = kBodyComplete;
+  message.replies = 2;
+  message.bytes = as_bytes("headbody");
   return message;
 }
 
@@ -58,14 +57,14 @@ TEST(HandoffMessage, ComesBackAsItWas) {
     EXPECT_EQ(back.kind, message.kind);
     EXPECT_EQ(back.flags, message.flags);
     EXPECT_EQ(back.stream_id, message.stream_id);
-    EXPECT_EQ(back.request_offset, message.request_offset);
-    EXPECT_EQ(back.body_bytes, message.body_bytes);
+    EXPECT_EQ(back.replies, message.replies);
+    EXPECT_EQ(back.unsent_bytes, message.unsent_bytes);
+    EXPECT_EQ(back.file_piece, message.file_piece);
     EXPECT_EQ(back.bytes_before_file, message.bytes_before_file);
     EXPECT_EQ(back.file_offset, message.file_offset);
     EXPECT_EQ(back.file_length, message.file_length);
     EXPECT_EQ(back.started, message.started);
     EXPECT_EQ(back.progress_deadline, message.progress_deadline);
-    EXPECT_EQ(back.final_deadline, message.final_deadline);
     EXPECT_EQ(back.external_bytes, message.external_bytes);
     EXPECT_EQ(as_text(back.bytes), as_text(message.bytes));
     EXPECT_EQ(encoded(back), bytes);
@@ -100,9 +99,12 @@ TEST(HandoffMessage, RefusesWhatItDoesNotKnowOrCannotBe) {
 
   const std::vector<Row> rows = {
       {"magic", 0, {'X'}, DecodeError::NotOurs},
-      {"version", 5, {1}, DecodeError::UnknownVersion},
-      {"version", 5, {3}, DecodeError::UnknownVersion},
-      {"replies without a request", 31, {1}, DecodeError::WrongRange},
+      {"version", 5, {2}, DecodeError::UnknownVersion},
+      {"version", 5, {4}, DecodeError::UnknownVersion},
+      {"replies without a request",
+       20,
+       {0, 0, 0, 8, 0, 0, 0, 3, 0, 0, 0, 1},
+       DecodeError::WrongRange},
       {"protocol 0", 6, {0}, DecodeError::UnknownProtocol},
       {"protocol 3", 6, {3}, DecodeError::UnknownProtocol},
       {"kind 0", 7, {0}, DecodeError::UnknownKind},
@@ -111,14 +113,14 @@ TEST(HandoffMessage, RefusesWhatItDoesNotKnowOrCannotBe) {
       {"another kind without bytes", 7, {6}, DecodeError::WrongLength},
       {"kind without file", 7, {4}, DecodeError::WrongRange},
       {"flag", 8, {0x80}, DecodeError::UnknownFlags},
-      {"flag", 9, {0x20}, DecodeError::UnknownFlags},
+      {"flag", 9, {0x08}, DecodeError::UnknownFlags},
       {"fewer bytes", 15, {7}, DecodeError::WrongLength},
       {"more bytes", 12, {0xff, 0xff, 0xff, 0xff}, DecodeError::WrongLength},
       {"bytes in two places", 18, {0x20}, DecodeError::WrongLength},
-      {"request behind the bytes", 23, {9}, DecodeError::WrongRange},
-      {"body longer than the bytes", 39, {9}, DecodeError::WrongRange},
-      {"huge body", 32, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, DecodeError::WrongRange},
-      {"file behind the bytes", 27, {9}, DecodeError::WrongRange},
+      {"more to send than there is", 23, {9}, DecodeError::WrongRange},
+      {"a piece longer than the file", 35, {0x80, 0, 0, 0, 1}, DecodeError::WrongRange},
+      {"huge piece", 32, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, DecodeError::WrongRange},
+      {"file behind what is to be sent", 27, {6}, DecodeError::WrongRange},
       {"file offset", 40, {0x80}, DecodeError::WrongRange},
       {"file length", 48, {0x7f, 0xff, 0xff}, DecodeError::WrongRange},
       {"no file length", 48, {0, 0, 0, 0, 0, 0, 0, 0}, DecodeError::WrongRange},
@@ -131,6 +133,27 @@ TEST(HandoffMessage, RefusesWhatItDoesNotKnowOrCannotBe) {
     ASSERT_FALSE(decoded) << row.what;
     EXPECT_EQ(decoded.error(), row.error) << row.what << ": " << describe(decoded.error());
   }
+}
+
+TEST(HandoffMessage, WhatIsNotToBeSentHasNothingUnsent) {
+  for (const Kind kind : {Kind::Idle, Kind::PartialRequest, Kind::ReadyRequest, Kind::Closing}) {
+    Message message;
+    message.kind = kind;
+    if (kind != Kind::Idle && kind != Kind::Closing) message.bytes = as_bytes("headbody");
+    auto bytes = encoded(message);
+    ASSERT_TRUE(decode(bytes));
+    bytes[23] = std::byte{1};
+    EXPECT_EQ(decode(bytes).error(), DecodeError::WrongRange);
+  }
+  Message response;
+  response.kind = Kind::UnsentResponse;
+  response.unsent_bytes = 3;
+  response.bytes = as_bytes("endGET");
+  response.replies = 1;
+  auto bytes = encoded(response);
+  ASSERT_TRUE(decode(bytes));
+  bytes[23] = std::byte{0};
+  EXPECT_EQ(decode(bytes).error(), DecodeError::WrongRange) << "nothing to send";
 }
 
 TEST(HandoffMessage, MemoryIsOnlyForWhatDoesNotFit) {

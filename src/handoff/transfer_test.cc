@@ -128,7 +128,7 @@ TEST_F(TransferTest, MovesAFileBesideLongBytes) {
   const std::string text(5000, 'h');
   Message message = request(text);
   message.kind = Kind::UnsentFile;
-  message.bytes_before_file = 5000;
+  message.unsent_bytes = message.bytes_before_file = 5000;
   message.file_length = 10;
   ASSERT_EQ(send(out_.get(), message, connection_.first.get(), file.get()), SendOutcome::Sent);
   const Incoming incoming = receive(in_.get(), buffer_);
