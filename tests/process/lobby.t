@@ -128,13 +128,12 @@ subtest 'the lobby dies' => sub {
     isnt $server->pid_of('lobby', $lobby), $lobby, 'there is a new one';
     log_like $server, qr/lobby \(pid $lobby\) died unexpectedly: .*a new one is started/, 'the log says so';
     my ($closed, $open) = (0, 0);
+    # Those of a process that is gone are closed already.
     for my $way (@kept) {
-        if ($way->{c}->is_readable(0.05)) { ok $way->{c}->closes, 'one that it held is closed'; $closed++ }
-        else { like ask($way, '/after', body => 'z'), qr{ /after 1 z}, 'one that a worker held is served'; $open++ }
+        if ($way->{c}->is_readable(0)) { ok $way->{c}->closes, 'one that it held is closed'; $closed++ }
+        else { like ask($way, '/after', body => 'z'), qr{ /after 1 z}, 'one that a worker held, or that was on its way, is served'; $open++ }
     }
     is $closed + $open, 8, 'all are accounted for';
-    cmp_ok $open, '<=', 2, 'a worker holds one at most';
-    cmp_ok $open, '>=', 1, 'and those they held live on';
     # And it is at work again.
     my @again = map { $_->() } (values %ways) x 2;
     is scalar(grep { ask($_, '/again') =~ m{ /again 0} } @again, @again), 16, 'new ones wait in the new one';
@@ -171,8 +170,8 @@ subtest 'idle connections end in time' => sub {
 subtest 'too many' => sub {
     my $server = server(workers => 1, options => ['--lobby-connections=3']);
     my %ways = ways($server);
-    my @kept = map { $ways{'HTTP over a path'}->() } 1 .. 6;
-    ask($_, '/') for @kept;
+    # One after the other, so that each is older than the next.
+    my @kept = map { my $way = $ways{'HTTP over a path'}->(); ask($way, '/'); $way } 1 .. 6;
     ok $kept[$_]{c}->closes, "the oldest idle one gives way ($_)" for 0, 1;
     like ask($_, '/again'), qr{ /again 0}, 'the others are served' for @kept[3 .. 5];
     log_like $server, qr/WARNING:  lobby\[\d+\]: dropped an idle connection: more than 3 connections wait \(--lobby-connections/, 'the log says so';
