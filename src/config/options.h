@@ -394,7 +394,7 @@ inline constexpr std::array kOptions{
            "Longest silence of the peer within a request body."},
     Option{"send-timeout", "", "TIME", "60s", "", Section::TimeLimits,
            Duration{&Config::send_timeout, kShortest, kLongest},
-           "Longest time in which the peer takes nothing of a response."},
+           "Longest time in which the peer takes nothing of a response; then it is dropped."},
     Option{"idle-timeout", "", "TIME", "75s", "", Section::TimeLimits,
            Duration{&Config::idle_timeout, kShortest, kLongest},
            "How long a kept connection may wait for its next request."},
@@ -421,19 +421,23 @@ inline constexpr std::array kOptions{
            Size{&Config::min_body_rate, 0, kGibi},
            "Fewest bytes a second of a request body, on average over ten seconds of waiting for "
            "it; a slower one is cut off. 0 for no limit."},
-    Option{"slow-bodies", "", "NUMBER", "", "half of the workers", Section::RequestLimits,
-           Number{&Config::slow_bodies, 1, kMostWorkers},
-           "Most workers that serve requests whose body has not come completely; others like "
-           "these wait. At least one, and never all workers where there are several."},
+    Option{
+        "slow-bodies", "", "NUMBER", "", "half of the workers", Section::RequestLimits,
+        Number{&Config::slow_bodies, 1, kMostWorkers},
+        "Most workers that serve requests whose body has not come completely, or stream to "
+        "clients that do not read; others like these wait, or have to go when somebody waits for "
+        "a worker. At least one, and never all workers where there are several."},
     Option{"lobby-connections", "", "NUMBER", "65536", "", Section::RequestLimits,
            Number{&Config::lobby_connections, 0, 10'000'000},
-           "Most connections that wait in the lobby, kept ones and those with a request that is "
-           "not complete; never more than the limit of open files allows. Over it, those that "
+           "Most connections that wait in the lobby: kept ones, those with a request that is "
+           "not complete, and those that take a finished response slowly; never more than the "
+           "limit of open files allows. Over it, those that "
            "have waited longest are closed, idle ones first. 0 for no lobby: workers wait."},
     Option{"lobby-memory", "", "SIZE", "256M", "", Section::RequestLimits,
            Size{&Config::lobby_memory, kMebi, kPebi},
            "Most bytes of requests that are not complete, in all; over it the largest is "
-           "dropped."},
+           "dropped. And as many of finished responses that clients take slowly, files not "
+           "counted; over it workers wait for the clients."},
 
     Option{"input", "", "HOW", "auto", "", Section::RequestBody,
            choice<&Config::input>(kInputWords),

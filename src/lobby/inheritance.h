@@ -21,6 +21,9 @@ struct Options {
   std::chrono::milliseconds head_timeout{
       10'000};  // from the first byte of a request to the end of its head
   std::chrono::milliseconds body_timeout{60'000};  // for each wait for the body
+  std::chrono::milliseconds send_timeout{60'000};  // for each wait for a peer that takes nothing
+  std::chrono::milliseconds close_timeout{
+      2'000};  // for the end of the peer's side, when all is sent
   std::uint64_t drain_bytes =
       std::uint64_t{8} * 1024 * 1024;  // read of a connection that is to be closed
   std::uint64_t body_ahead =

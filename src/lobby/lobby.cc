@@ -20,6 +20,7 @@
 #include "base/pace.h"
 #include "base/wipe.h"
 #include "handoff/transfer.h"
+#include "lobby/sending.h"
 #include "lobby/table.h"
 #include "lobby/waiting.h"
 #include "os/clock.h"
@@ -27,6 +28,7 @@
 #include "os/fd.h"
 #include "os/limited_log.h"
 #include "os/signals.h"
+#include "os/socket.h"
 #include "os/system_error.h"
 #include "shm/lobby_board.h"
 #include "shm/scoreboard.h"
@@ -57,6 +59,9 @@ constexpr milliseconds kSlowPause{50};
 constexpr milliseconds kFirstNudge{5};
 constexpr milliseconds kLastNudge{1000};
 
+// Of a response, before it is somebody else's turn.
+constexpr std::size_t kMostSent = std::size_t{1024} * 1024;
+
 struct Guest {
   os::Fd connection;
   Waiting waiting;
@@ -67,6 +72,8 @@ struct Guest {
   Pace pace;
   os::Monotonic last_bytes{};
   std::uint64_t drained = 0;  // of one that is closing
+  std::unique_ptr<Sending> sending{};
+  bool is_input_over = false;  // while something is sent: nothing more is read
 };
 
 os::Monotonic as_time(handoff::Deadline deadline) {
@@ -128,6 +135,7 @@ class Lobby {
 
   void on_signals() {
     while (const auto caught = signals_.try_take()) {
+      if (caught->number == SIGUSR1) is_last_call_ = true;
       if (caught->number != SIGTERM) continue;
       if (!board_.is_stopping()) is_ending_ = true;
     }
@@ -189,7 +197,9 @@ class Lobby {
     const os::Monotonic now = os::monotonic_now();
     std::vector<std::byte> external;
     Bytes bytes = message.bytes;
-    if (message.external_bytes != 0) {
+    const bool is_unsent =
+        message.kind == handoff::Kind::UnsentResponse || message.kind == handoff::Kind::UnsentFile;
+    if (message.external_bytes != 0 && !is_unsent) {
       auto read = handoff::read_memory(incoming.memory, 0, message.external_bytes);
       if (!read) {
         board_.count(Drop::Malformed);
@@ -207,7 +217,7 @@ class Lobby {
         break;
       case handoff::Kind::UnsentResponse:
       case handoff::Kind::UnsentFile:
-        board_.count(Drop::Malformed);
+        admit_unsent(std::move(incoming));
         return;
     }
     auto guest = std::make_unique<Guest>(
@@ -225,6 +235,140 @@ class Lobby {
     guests_.emplace(id, std::move(guest));
     if (watch(id) && !bytes.empty()) take(id, bytes, now);
     wipe(external);
+  }
+
+  // --- the rests of responses
+
+  void admit_unsent(handoff::Incoming incoming) {
+    const handoff::Message message = incoming.message;
+    const os::Monotonic now = os::monotonic_now();
+    std::vector<std::byte> received;
+    if (message.external_bytes != 0) {
+      auto read = handoff::read_memory(incoming.memory, message.unsent_bytes,
+                                       message.external_bytes - message.unsent_bytes);
+      if (!read) {
+        board_.count(Drop::Malformed);
+        peer_log_.say(Severity::Error, read.error().message);
+        return;
+      }
+      received = std::move(*read);
+    } else {
+      const Bytes behind = message.bytes.subspan(message.unsent_bytes);
+      received.assign(behind.begin(), behind.end());
+    }
+    auto guest = std::make_unique<Guest>(
+        Guest{.connection = std::move(incoming.connection),
+              .waiting = Waiting(message.protocol, limits_, message.replies),
+              .pace = Pace(options_.min_body_rate),
+              .last_bytes = now});
+    // The application may have had it for itself.
+    os::set_non_blocking(guest->connection.get());
+    guest->sending = std::make_unique<Sending>(incoming);
+    unsent_ += guest->sending->memory_used();
+    const GuestId id = table_.add(Holding::Sending, now + options_.send_timeout);
+    guests_.emplace(id, std::move(guest));
+    if (!received.empty()) take_meanwhile(id, received, now);
+    wipe(received);
+    if (guests_.contains(id)) go_on_sending(id, now);
+  }
+
+  void go_on_sending(GuestId id, os::Monotonic now) {
+    Guest& guest = *guests_.at(id);
+    std::size_t sent = 0;
+    const Sending::Outcome outcome = guest.sending->send(guest.connection.get(), kMostSent, &sent);
+    if (sent > 0) table_.change(id, Holding::Sending, now + options_.send_timeout);
+    switch (outcome) {
+      case Sending::Outcome::Done:
+        has_sent(id, now);
+        return;
+      case Sending::Outcome::Full:
+      case Sending::Outcome::More:
+        watch_sending(id);
+        return;
+      case Sending::Outcome::PeerGone:
+        drop(id, Drop::PeerClosed);
+        return;
+      case Sending::Outcome::BrokenFile:
+        drop(id, Drop::BrokenFile);
+        return;
+    }
+  }
+
+  void watch_sending(GuestId id) {
+    Guest& guest = *guests_.at(id);
+    const std::uint32_t wanted = guest.is_input_over ? EPOLLOUT : EPOLLOUT | EPOLLIN;
+    ignore_input(guest);
+    try {
+      loop_.add(guest.connection.get(), wanted,
+                [this, id](std::uint32_t events) { on_sending(id, events); });
+    } catch (const os::SystemError&) {
+      drop(id, Drop::GaveWay);
+    }
+  }
+
+  // Two that only send would wait for each other for ever, so what comes meanwhile is taken in, as much as a request may have.
+  void on_sending(GuestId id, std::uint32_t events) {
+    const os::Monotonic now = os::monotonic_now();
+    if ((events & EPOLLIN) != 0) {
+      Guest& guest = *guests_.at(id);
+      const ssize_t size =
+          ::recv(guest.connection.get(), scratch_.data(), scratch_.size(), MSG_DONTWAIT);
+      if (size > 0) {
+        const auto received = static_cast<std::size_t>(size);
+        take_meanwhile(id, Bytes(scratch_).first(received), now);
+        wipe(scratch_.data(), received);
+      } else if (size == 0) {
+        guest.is_input_over = true;
+        guest.waiting.end();
+      }
+      if (!guests_.contains(id)) return;
+      if (guest.is_input_over) watch_sending(id);
+      if (!guests_.contains(id)) return;
+    }
+    if ((events & ~static_cast<std::uint32_t>(EPOLLIN)) != 0) go_on_sending(id, now);
+  }
+
+  void take_meanwhile(GuestId id, Bytes bytes, os::Monotonic now) {
+    Guest& guest = *guests_.at(id);
+    if (!guest.sending->keeps()) {
+      guest.drained += bytes.size();
+      if (guest.drained > options_.drain_bytes) guest.is_input_over = true;
+      return;
+    }
+    const Stage stage = guest.waiting.take(bytes);
+    guest.last_bytes = now;
+    if (stage != Stage::Idle && guest.started == os::Monotonic{}) guest.started = now;
+    table_.set_bytes(id, guest.waiting.bytes().size());
+    if (stage >= Stage::Enough) guest.is_input_over = true;
+    hold_memory_down();
+  }
+
+  void has_sent(GuestId id, os::Monotonic now) {
+    Guest& guest = *guests_.at(id);
+    const bool keeps = guest.sending->keeps();
+    forget_sending(guest);
+    // While it was incomplete, another end of the connection than this one was to be seen as an error.
+    const linger orderly{.l_onoff = 0, .l_linger = 0};
+    ::setsockopt(guest.connection.get(), SOL_SOCKET, SO_LINGER, &orderly, sizeof orderly);
+    ignore_input(guest);
+    if (!keeps) {
+      if (guest.is_input_over || ::shutdown(guest.connection.get(), SHUT_WR) != 0) {
+        forget(id);
+        return;
+      }
+      table_.change(id, Holding::Closing, now + options_.close_timeout);
+      watch(id);
+      return;
+    }
+    table_.change(id, Holding::Idle, now + options_.idle_timeout);
+    if (guest.waiting.stage() < Stage::Enough && !guest.is_input_over && !watch(id)) return;
+    dispose(id, now);
+  }
+
+  void forget_sending(Guest& guest) {
+    if (!guest.sending) return;
+    unsent_ -= guest.sending->memory_used();
+    guest.sending.reset();
   }
 
   // --- from peers
@@ -282,6 +426,10 @@ class Lobby {
       guest.is_fresh = false;
     }
     dispose(id, now);
+    hold_memory_down();
+  }
+
+  void hold_memory_down() {
     while (table_.bytes() > options_.most_bytes) {
       const auto largest = table_.find_largest();
       if (!largest) break;
@@ -331,6 +479,22 @@ class Lobby {
     const bool has_begun = guest.waiting.stage() != Stage::Idle;
     switch (why) {
       case Drop::PeerClosed:
+        if (guest.sending) slot_.count(shm::Event::ClientGone);
+        break;
+      case Drop::SendTimeout:
+        slot_.count(shm::Event::TimedOut);
+        peer_log_.say(Severity::Warning,
+                      fmt::format("dropped a response: its client has taken nothing of it for {} s "
+                                  "(--send-timeout)",
+                                  std::chrono::duration<double>(options_.send_timeout).count()));
+        break;
+      case Drop::BrokenFile:
+        slot_.count(shm::Event::ApplicationFailed);
+        // No peer has caused it.
+        log_.text(Severity::Error,
+                  "dropped a response: its file cannot be read, or became shorter while it was "
+                  "sent");
+        break;
       case Drop::IdleTimeout:
       case Drop::Malformed:
         break;
@@ -341,12 +505,13 @@ class Lobby {
           peer_log_.say(Severity::Warning, "dropped a connection: its request took too long");
         break;
       case Drop::GaveWay:
-        peer_log_.say(
-            Severity::Warning,
-            fmt::format("dropped {}: more than {} connections wait (--lobby-connections "
-                        "and the limit of open files)",
-                        has_begun ? "a request that was not complete" : "an idle connection",
-                        most_connections_));
+        peer_log_.say(Severity::Warning,
+                      fmt::format("dropped {}: more than {} connections wait (--lobby-connections "
+                                  "and the limit of open files)",
+                                  guest.sending ? "a response that its client takes slowly"
+                                  : has_begun   ? "a request that was not complete"
+                                                : "an idle connection",
+                                  most_connections_));
         break;
       case Drop::Memory:
         slot_.count(shm::Event::Refused);
@@ -362,6 +527,7 @@ class Lobby {
   void forget(GuestId id) {
     const auto found = guests_.find(id);
     ignore_input(*found->second);
+    forget_sending(*found->second);
     table_.remove(id);
     guests_.erase(found);
   }
@@ -491,11 +657,24 @@ class Lobby {
       while (table_.count(Holding::Idle) > 0)
         drop(*table_.find_oldest(), Drop::IdleTimeout);
     }
+    if (is_last_call_) take_leave();
     if (!slow_.empty()) admit_slow(now);
     if (is_short_) send_backlog();
     if (next_nudge_ && *next_nudge_ <= now) nudge(now);
     publish();
     set_alarm(now);
+  }
+
+  // No worker is left: what is being sent is sent to its end.
+  void take_leave() {
+    on_parking();
+    std::vector<GuestId> others;
+    for (const auto& [id, guest] : guests_) {
+      if (!guest->sending) others.push_back(id);
+    }
+    for (const GuestId id : others)
+      forget(id);
+    if (guests_.empty()) is_ending_ = true;
   }
 
   void give_up(GuestId id) {
@@ -514,6 +693,9 @@ class Lobby {
         break;
       case Holding::Closing:
         forget(id);
+        break;
+      case Holding::Sending:
+        drop(id, Drop::SendTimeout);
         break;
       case Holding::SlowBody:
       case Holding::Ready:
@@ -538,6 +720,7 @@ class Lobby {
       board_.set_held(holding, table_.count(holding));
     }
     board_.set_bytes_held(table_.bytes());
+    board_.set_bytes_unsent(unsent_);
   }
 
   const Inheritance& inheritance_;
@@ -553,6 +736,7 @@ class Lobby {
   handoff::ReceiveBuffer buffer_{};
   std::vector<std::byte> scratch_;
   Table table_;
+  std::uint64_t unsent_ = 0;  // bytes of responses
   std::unordered_map<GuestId, GuestPointer> guests_;
   std::deque<GuestId> ready_;  // the backlog; who has gone meanwhile is still in it
   std::deque<GuestId> slow_;   // enough of their bodies is here; the same
@@ -563,6 +747,7 @@ class Lobby {
   milliseconds nudge_after_ = kFirstNudge;
   os::EventLoop::TimerId alarm_;
   os::EventLoop::TimerId resume_parking_;
+  bool is_last_call_ = false;  // there are no workers any more
   bool is_ending_ = false;
 };
 

@@ -4,10 +4,12 @@
 #include <linux/sockios.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <csignal>
@@ -20,6 +22,7 @@
 
 #include <gtest/gtest.h>
 
+#include "fcgi/record.h"
 #include "handoff/transfer.h"
 #include "os/clock.h"
 #include "os/process.h"
@@ -354,6 +357,161 @@ TEST_F(LobbyTest, ReadsToItsEndWhatIsClosing) {
   }));
   peer.reset();
   EXPECT_TRUE(holds(Holding::Closing, 0));
+}
+
+// The peer's end of a connection that is handed over with the rest of a response on it.
+os::Fd leave_rest(int parking, handoff::Message message, std::string_view bytes, int file = -1) {
+  std::array<int, 2> fds{};
+  EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds.data()), 0);
+  const os::Fd connection(fds[0]);
+  message.bytes = as_bytes(bytes);
+  EXPECT_EQ(handoff::send(parking, message, connection.get(), file), SendOutcome::Sent);
+  return os::Fd(fds[1]);
+}
+
+std::string read_bytes(const os::Fd& peer, std::size_t size) {
+  std::string all;
+  std::string piece(100'000, '\0');
+  while (all.size() < size && is_readable(peer.get(), seconds(20))) {
+    const ssize_t count =
+        ::read(peer.get(), piece.data(), std::min(piece.size(), size - all.size()));
+    if (count <= 0) break;
+    all.append(piece, 0, static_cast<std::size_t>(count));
+  }
+  return all;
+}
+
+TEST_F(LobbyTest, SendsTheRestOfAResponseAndKeepsTheConnection) {
+  start();
+  for (const std::size_t size : {std::size_t{10}, std::size_t{3'000'000}}) {
+    const std::string rest(size, 'r');
+    const os::Fd peer = leave_rest(parking_.get(),
+                                   {.protocol = Protocol::Http,
+                                    .kind = Kind::UnsentResponse,
+                                    .flags = handoff::kKeepAfterwards,
+                                    .unsent_bytes = static_cast<std::uint32_t>(size)},
+                                   rest);
+    if (size > 1'000'000) {
+      ASSERT_TRUE(holds(Holding::Sending, 1));
+      EXPECT_EQ(board_.bytes_unsent(), size);
+    }
+    EXPECT_TRUE(read_bytes(peer, size) == rest);
+    ASSERT_TRUE(holds(Holding::Idle, 1));
+    EXPECT_TRUE(becomes([this] { return board_.bytes_unsent() == 0; }));
+    write(peer, kRequest);
+    EXPECT_EQ(take(), kRequest);
+  }
+}
+
+TEST_F(LobbyTest, ServesTheNextRequestAfterTheResponse) {
+  start();
+  const std::string rest(3'000'000, 'r');
+  const os::Fd peer = leave_rest(parking_.get(),
+                                 {.protocol = Protocol::Http,
+                                  .kind = Kind::UnsentResponse,
+                                  .flags = handoff::kKeepAfterwards,
+                                  .unsent_bytes = static_cast<std::uint32_t>(rest.size())},
+                                 rest + kRequest.substr(0, 10));
+  ASSERT_TRUE(holds(Holding::Sending, 1));
+  write(peer, kRequest.substr(10));
+  EXPECT_FALSE(is_readable(ready_.get(), milliseconds(0)));
+  EXPECT_TRUE(read_bytes(peer, rest.size()) == rest);
+  EXPECT_EQ(take(), kRequest);
+}
+
+TEST_F(LobbyTest, SendsFilesInRecordsOrChunksOrAsTheyAre) {
+  start();
+  const std::string content(150'000, 'f');
+  const os::Fd file(::memfd_create("content", MFD_CLOEXEC));
+  ASSERT_EQ(::write(file.get(), content.data(), content.size()), std::ssize(content));
+  const auto message = [&](Protocol protocol, std::uint16_t flags) {
+    return handoff::Message{.protocol = protocol,
+                            .kind = Kind::UnsentFile,
+                            .flags = flags,
+                            .stream_id = 7,
+                            .unsent_bytes = 4,
+                            .bytes_before_file = 2,
+                            .file_offset = 20'000,
+                            .file_length = 100'000,
+                            .file_piece = 10'000};
+  };
+  const std::string first(10'000, 'f');
+  const std::string others(90'000, 'f');
+  std::string records;
+  for (std::size_t left = others.size(); left > 0;) {
+    const std::size_t size = std::min(left, fcgi::kMaxContentSent);
+    std::array<std::byte, fcgi::kHeaderSize> header{};
+    fcgi::encode_header(header, fcgi::RecordType::Stdout, 7, size);
+    records += as_text(header);
+    records += others.substr(0, size);
+    left -= size;
+  }
+
+  struct Row {
+    handoff::Message message;
+    std::string sent;
+  };
+
+  for (const Row& row : {Row{message(Protocol::FastCgi, 0), "<<" + first + records + ">>"},
+                         Row{message(Protocol::Http, 0), "<<" + first + others + ">>"},
+                         Row{message(Protocol::Http, handoff::kChunked),
+                             "<<" + first + "\r\n15f90\r\n" + others + "\r\n>>"}}) {
+    const os::Fd peer = leave_rest(parking_.get(), row.message, "<<>>", file.get());
+    EXPECT_TRUE(read_bytes(peer, row.sent.size()) == row.sent);
+    EXPECT_TRUE(is_closed(peer)) << "it was not to be kept";
+  }
+}
+
+TEST_F(LobbyTest, AFileThatBecomesShorterBreaksItsResponse) {
+  start();
+  const os::Fd file(::memfd_create("content", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(file.get(), 1000), 0);
+  const os::Fd peer = leave_rest(
+      parking_.get(),
+      {.protocol = Protocol::Http, .kind = Kind::UnsentFile, .file_offset = 0, .file_length = 2000},
+      {}, file.get());
+  EXPECT_EQ(read_bytes(peer, 5000).size(), 1000U);
+  EXPECT_TRUE(becomes([this] { return board_.dropped(Drop::BrokenFile) == 1; }));
+}
+
+TEST_F(LobbyTest, WhoTakesNothingOfAResponseIsDropped) {
+  options_.send_timeout = milliseconds(50);
+  start();
+  const std::string rest(3'000'000, 'r');
+  const handoff::Message message{.protocol = Protocol::Http,
+                                 .kind = Kind::UnsentResponse,
+                                 .unsent_bytes = static_cast<std::uint32_t>(rest.size())};
+  const os::Fd slow = leave_rest(parking_.get(), message, rest);
+  ASSERT_TRUE(becomes([this] { return board_.dropped(Drop::SendTimeout) == 1; }));
+  EXPECT_LT(read_bytes(slow, rest.size()).size(), rest.size());
+  os::Fd gone = leave_rest(parking_.get(), message, rest);
+  gone.reset();
+  EXPECT_TRUE(becomes([this] {
+    return shm::Scoreboard(mapping_).total_events(shm::Event::ClientGone) +
+               board_.dropped(Drop::SendTimeout) ==
+           2;
+  }));
+}
+
+TEST_F(LobbyTest, EndsWhenTheLastResponseIsSent) {
+  start();
+  const std::string rest(3'000'000, 'r');
+  const os::Fd peer = leave_rest(parking_.get(),
+                                 {.protocol = Protocol::Http,
+                                  .kind = Kind::UnsentResponse,
+                                  .flags = handoff::kKeepAfterwards,
+                                  .unsent_bytes = static_cast<std::uint32_t>(rest.size())},
+                                 rest);
+  ASSERT_TRUE(holds(Holding::Sending, 1));
+  const os::Fd half = park(kRequest.substr(0, 10));
+  ASSERT_TRUE(holds(Holding::Head, 1));
+  board_.set_stopping();
+  ::kill(process_, SIGUSR1);
+  EXPECT_TRUE(is_closed(half)) << "nobody will serve it";
+  EXPECT_TRUE(read_bytes(peer, rest.size()) == rest);
+  int status = -1;
+  ASSERT_EQ(::waitpid(std::exchange(process_, 0), &status, 0) > 0, true);
+  EXPECT_EQ(status, 0);
 }
 
 TEST_F(LobbyTest, EndsWhenToldUnlessTheWholeServerStops) {

@@ -50,8 +50,8 @@ std::optional<GuestId> Table::find_due(os::Monotonic now) const {
 }
 
 std::optional<GuestId> Table::find_oldest() const {
-  for (const Holding holding :
-       {Holding::Closing, Holding::Idle, Holding::Head, Holding::Body, Holding::SlowBody}) {
+  for (const Holding holding : {Holding::Closing, Holding::Idle, Holding::Head, Holding::Body,
+                                Holding::SlowBody, Holding::Sending}) {
     const Queue& one = queues_[static_cast<std::size_t>(holding)];
     if (!one.empty()) return one.begin()->second;
   }

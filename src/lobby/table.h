@@ -42,8 +42,8 @@ class Table {
   [[nodiscard]] std::optional<os::Monotonic> next_deadline() const;
   // Somebody whose deadline has passed.
   [[nodiscard]] std::optional<GuestId> find_due(os::Monotonic now) const;
-  // Whom a newcomer takes the place of: one that is only closed, then the idle one that has waited longest; with none idle, who has sent least of a request, longest.
-  // Nobody who is ready.
+  // Whom a newcomer takes the place of: one that is only closed, then the idle one that has waited longest; with none idle, who has sent least of a request, longest;
+  // then who takes a response. Nobody who is ready.
   [[nodiscard]] std::optional<GuestId> find_oldest() const;
   // Who has most bytes here, and is not ready.
   [[nodiscard]] std::optional<GuestId> find_largest() const;

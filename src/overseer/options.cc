@@ -26,6 +26,7 @@ worker::Options make_worker_options(const config::Config& config, std::uint32_t 
   worker::Options options;
   options.idle_timeout = config.idle_timeout;
   options.short_wait = config.request_wait;
+  options.lobby_memory = config.lobby_memory;
   worker::ExchangeOptions& exchange = options.exchange;
   exchange.head_timeout = config.head_timeout;
   exchange.body_timeout = config.body_timeout;
@@ -89,6 +90,8 @@ lobby::Options make_lobby_options(const config::Config& config, const worker::Op
   options.idle_timeout = config.idle_timeout;
   options.head_timeout = config.head_timeout;
   options.body_timeout = config.body_timeout;
+  options.send_timeout = config.send_timeout;
+  options.close_timeout = worker.exchange.close_timeout;
   options.drain_bytes = config.drain_limit;
   options.body_ahead = config.body_ahead;
   options.min_body_rate = config.min_body_rate;

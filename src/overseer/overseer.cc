@@ -136,6 +136,7 @@ supervise::Living Overseer::living() const {
     const supervise::Living one = pool.living();
     all.workers += one.workers;
     all.auxiliaries += one.auxiliaries;
+    all.lobbies += one.lobbies;
     all.others += one.others;
   }
   return all;
@@ -165,6 +166,18 @@ void Overseer::advance_stop() {
 void Overseer::carry_out(const supervise::StopActions& actions) {
   for (Pool& pool : pools_) {
     if (actions.drain_workers) pool.drain_workers();
+    if (actions.end_lobbies) {
+      pool.close_sockets();
+      if (const std::uint64_t unsent = pool.responses_in_lobby(); unsent > 0) {
+        log_.log(
+            Severity::Log,
+            fmt::format(
+                "stopping: all workers have gone; waiting for {} that clients have not "
+                "taken yet",
+                unsent == 1 ? std::string("a response") : fmt::format("{} responses", unsent)));
+      }
+      pool.end_lobby();
+    }
     if (actions.terminate_auxiliaries) {
       pool.close_sockets();
       log_.log(Severity::Log, "stopping: all workers have gone; waiting for auxiliary processes: " +

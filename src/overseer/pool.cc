@@ -962,6 +962,8 @@ supervise::Living Pool::living() const {
       ++living.workers;
     } else if (process.kind == Kind::Auxiliary) {
       ++living.auxiliaries;
+    } else if (process.kind == Kind::Lobby) {
+      ++living.lobbies;
     } else {
       ++living.others;
     }
@@ -997,6 +999,16 @@ void Pool::signal_auxiliaries(int number) {
     process.is_leaving = true;
     process.child.signal(number);
   }
+}
+
+void Pool::end_lobby() {
+  for (const Process& process : processes_) {
+    if (process.kind == Kind::Lobby) process.child.signal(SIGUSR1);
+  }
+}
+
+std::uint64_t Pool::responses_in_lobby() const {
+  return lobby_board_ ? lobby_board_->held(shm::Holding::Sending) : 0;
 }
 
 void Pool::kill_others() {

@@ -63,6 +63,8 @@ class Pool {
   void stop_accepting_restarts();  // nothing is made or replaced any more
   void drain_workers();
   void signal_auxiliaries(int number);
+  void end_lobby();  // when it has sent what it has
+  [[nodiscard]] std::uint64_t responses_in_lobby() const;
   void kill_others();
   void kill_everything();
   void remove_sockets();

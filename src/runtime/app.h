@@ -76,7 +76,7 @@ class App {
 };
 
 // One more with every change of Exchange, Host, App or what they use.
-inline constexpr std::uint32_t kModuleAbi = 5;
+inline constexpr std::uint32_t kModuleAbi = 6;
 inline constexpr const char* kModuleSymbol = "bladepsgi_runtime_module";
 
 struct Module {

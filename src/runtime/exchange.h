@@ -86,7 +86,12 @@ class Exchange {
   // Sends `length` bytes of the regular file `fd` from `offset` without moving its file position. Sends what is queued
   // first. Returns the number of bytes sent: fewer when the file is shorter, -1 when the peer has gone or the file cannot be read
   // (errno tells which; EINVAL: this file cannot be sent that way, nothing of it was sent, write it instead).
-  virtual std::int64_t send_file(int fd, off_t offset, std::uint64_t length) noexcept = 0;
+  // With is_last nothing follows it but finish(): what the peer does not take at once may be sent later, from the file as it is then, and
+  // counts as sent.
+  virtual std::int64_t send_file(int fd,
+                                 off_t offset,
+                                 std::uint64_t length,
+                                 bool is_last) noexcept = 0;
 
   // Everything queued is with the kernel when this returns true. False: the peer has gone.
   virtual bool flush() noexcept = 0;

@@ -97,13 +97,14 @@ struct LobbyCells {
   alignas(kCacheLine) std::array<std::atomic<std::uint64_t>, 8> held;
   std::atomic<std::uint64_t> bytes;
   std::atomic<std::uint64_t> last_ready;
-  std::array<std::atomic<std::uint64_t>, 14> drops;
+  std::array<std::atomic<std::uint64_t>, 13> drops;
+  std::atomic<std::uint64_t> unsent;
 
   alignas(kCacheLine) SemaphoreCell slow_bodies;
 };
 
 static_assert(sizeof(LobbyCells) == 6 * kCacheLine);
-static_assert(kHoldings <= 8 && kDrops <= 14);
+static_assert(kHoldings <= 8 && kDrops <= 13);
 
 // At the start of the object area. Offsets count from there.
 struct alignas(kCacheLine) AreaHeader {

@@ -37,6 +37,10 @@ std::uint64_t LobbyBoard::dropped(Drop why) const {
   return cells_->drops[index_of(why)].load(kRelaxed);
 }
 
+std::uint64_t LobbyBoard::bytes_unsent() const {
+  return cells_->unsent.load(kRelaxed);
+}
+
 Semaphore LobbyBoard::slow_bodies() const {
   return {cells_->slow_bodies, permits_};
 }
@@ -83,6 +87,10 @@ void LobbyBoard::set_held(Holding holding, std::uint64_t count) {
 
 void LobbyBoard::set_bytes_held(std::uint64_t bytes) {
   cells_->bytes.store(bytes, kRelaxed);
+}
+
+void LobbyBoard::set_bytes_unsent(std::uint64_t bytes) {
+  cells_->unsent.store(bytes, kRelaxed);
 }
 
 void LobbyBoard::count(Drop why) {

@@ -22,8 +22,9 @@ enum class Holding : std::uint8_t {
   SlowBody,  // enough of its body is here, but too many like it are served
   Ready,     // for a worker; the ready queue is full
   Closing,   // answered; the peer has not ended its side
+  Sending,   // answered; the peer has not taken all of the response
 };
-inline constexpr std::size_t kHoldings = 6;
+inline constexpr std::size_t kHoldings = 7;
 
 // Why the lobby has closed a connection.
 enum class Drop : std::uint8_t {
@@ -33,8 +34,10 @@ enum class Drop : std::uint8_t {
   GaveWay,      // too many are held: the one that has waited longest
   Memory,       // too many bytes are held: the one with the most of them
   Malformed,    // what another process handed over was no message of ours
+  SendTimeout,  // the response was not taken
+  BrokenFile,   // the response's file cannot be read to its end
 };
-inline constexpr std::size_t kDrops = 6;
+inline constexpr std::size_t kDrops = 8;
 
 struct LobbyCells;
 
@@ -45,7 +48,8 @@ class LobbyBoard {
 
   // --- for every process
   [[nodiscard]] std::uint64_t held(Holding holding) const;
-  [[nodiscard]] std::uint64_t bytes_held() const;
+  [[nodiscard]] std::uint64_t bytes_held() const;    // of requests
+  [[nodiscard]] std::uint64_t bytes_unsent() const;  // of responses, without those in files
   [[nodiscard]] std::uint64_t dropped(Drop why) const;
   // Permits; who has one serves a request whose body is not here.
   [[nodiscard]] Semaphore slow_bodies() const;
@@ -69,6 +73,7 @@ class LobbyBoard {
   void announce_ready();  // after a message was put into the ready queue, and when the lobby starts
   void set_held(Holding holding, std::uint64_t count);
   void set_bytes_held(std::uint64_t bytes);
+  void set_bytes_unsent(std::uint64_t bytes);
   void count(Drop why);
 
  private:

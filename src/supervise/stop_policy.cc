@@ -4,7 +4,8 @@ namespace bladepsgi::supervise {
 namespace {
 
 bool is_empty(const Living& living) {
-  return living.workers == 0 && living.auxiliaries == 0 && living.others == 0;
+  return living.workers == 0 && living.auxiliaries == 0 && living.lobbies == 0 &&
+         living.others == 0;
 }
 
 }  // namespace
@@ -49,9 +50,16 @@ StopActions StopPolicy::kill(int exit_code, const Living& living, Time now) {
   return actions;
 }
 
+void StopPolicy::end_others(const Living& living, Time now, StopActions& actions) {
+  phase_ = Phase::EndingOthers;
+  actions.kill_others = living.others > 0;
+  deadline_ = now + options_.kill_grace;
+}
+
 void StopPolicy::follow(const Living& living, Time now, StopActions& actions) {
   if (phase_ == Phase::Draining && living.workers == 0) {
     phase_ = Phase::EndingAuxiliaries;
+    actions.end_lobbies = living.lobbies > 0;
     if (living.auxiliaries > 0) {
       actions.terminate_auxiliaries = true;
       deadline_ = now + options_.auxiliary_grace;
@@ -59,20 +67,18 @@ void StopPolicy::follow(const Living& living, Time now, StopActions& actions) {
   }
   if (phase_ == Phase::EndingAuxiliaries) {
     if (living.auxiliaries == 0) {
-      phase_ = Phase::EndingOthers;
-      actions.kill_others = living.others > 0;
-      deadline_ = now + options_.kill_grace;
+      deadline_.reset();
+      if (living.lobbies == 0) end_others(living, now, actions);
     } else if (deadline_ && now >= *deadline_) {
       phase_ = Phase::KillingAuxiliaries;
       actions.kill_auxiliaries = true;
       deadline_ = now + options_.kill_grace;
     }
   }
-  if (phase_ == Phase::KillingAuxiliaries &&
-      (living.auxiliaries == 0 || (deadline_ && now >= *deadline_))) {
-    phase_ = Phase::EndingOthers;
-    actions.kill_others = living.others > 0;
-    deadline_ = now + options_.kill_grace;
+  // A corpse that does not come is not waited for, but a response is.
+  if (phase_ == Phase::KillingAuxiliaries) {
+    if (living.auxiliaries == 0 || (deadline_ && now >= *deadline_)) deadline_.reset();
+    if (!deadline_ && living.lobbies == 0) end_others(living, now, actions);
   }
   if (phase_ == Phase::EndingOthers || phase_ == Phase::Killing) {
     if (is_empty(living) || (deadline_ && now >= *deadline_)) {

@@ -1,9 +1,9 @@
 // StopPolicy: how the server ends, as a state machine.
 //
-//   Running ──TERM──▶ Draining ──last worker gone──▶ EndingAuxiliaries ──last one gone──▶ EndingOthers ──▶ Finished
-//      │                  │                               │ (TERM; KILL 30 s later:            │
-//      │                  │                               │  KillingAuxiliaries)               │
-//      └──────────────────┴───── TERM again, INT, QUIT, failure ─────────┴────▶ Killing ───────┴──────────▶ Finished
+//   Running ──TERM──▶ Draining ──last worker gone──▶ EndingAuxiliaries ──all gone, the lobby, too──▶ EndingOthers ──▶ Finished
+//      │                  │                               │ (TERM; KILL 30 s later:                    │
+//      │                  │                               │  KillingAuxiliaries)                       │
+//      └──────────────────┴───── TERM again, INT, QUIT, failure ─────────┴────▶ Killing ───────────────┴──▶ Finished
 //
 // It learns of signals, of how many processes live and of the time, and answers with what is to be done now; it does nothing
 // itself. Each answer is given once. Pure: no clock, no processes.
@@ -28,12 +28,14 @@ enum class StopRequest : std::uint8_t {
 struct Living {
   std::uint32_t workers = 0;
   std::uint32_t auxiliaries = 0;
-  std::uint32_t others = 0;  // zygotes, monitoring, lobby
+  std::uint32_t lobbies = 0;  // may be sending responses, which workers have left to them
+  std::uint32_t others = 0;   // zygotes, monitoring
 };
 
 // What to do now; several may be set.
 struct StopActions {
   bool drain_workers = false;          // each finishes its request and leaves; no new ones are made
+  bool end_lobbies = false;            // they send what they have to its end, and end
   bool terminate_auxiliaries = false;  // SIGTERM
   bool kill_auxiliaries = false;       // SIGKILL
   bool kill_others = false;            // SIGKILL: nothing in them is worth saving
@@ -78,6 +80,7 @@ class StopPolicy {
  private:
   StopActions kill(int exit_code, const Living& living, Time now);
   void follow(const Living& living, Time now, StopActions& actions);
+  void end_others(const Living& living, Time now, StopActions& actions);
 
   StopOptions options_;
   Phase phase_ = Phase::Running;

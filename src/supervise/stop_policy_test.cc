@@ -12,6 +12,7 @@ namespace bladepsgi::supervise {
 
 std::ostream& operator<<(std::ostream& out, const StopActions& actions) {
   out << (actions.drain_workers ? "drain-workers " : "")
+      << (actions.end_lobbies ? "end-lobbies " : "")
       << (actions.terminate_auxiliaries ? "terminate-auxiliaries " : "")
       << (actions.kill_auxiliaries ? "kill-auxiliaries " : "")
       << (actions.kill_others ? "kill-others " : "")
@@ -95,6 +96,39 @@ TEST(StopPolicy, WhatDoesNotEvenDieIsLeftBehind) {
   EXPECT_EQ(policy.deadline(), kStart + seconds(5));
   EXPECT_EQ(policy.advance({.workers = 1}, kStart + seconds(4)), kNothing);
   EXPECT_EQ(policy.advance({.workers = 1}, kStart + seconds(5)), kFinishWell);
+}
+
+TEST(StopPolicy, WhatTheLobbySendsIsWaitedFor) {
+  constexpr Living kWorkersGone{.auxiliaries = 1, .lobbies = 1, .others = 2};
+  constexpr Living kLobby{.lobbies = 1, .others = 2};
+  const StopActions end_both{.end_lobbies = true, .terminate_auxiliaries = true};
+  const auto draining = [&] {
+    StopPolicy policy;
+    EXPECT_EQ(
+        policy.request(StopRequest::Smart, {.workers = 1, .auxiliaries = 1, .lobbies = 1}, kStart),
+        kDrain);
+    EXPECT_EQ(policy.advance(kWorkersGone, kStart), end_both);
+    return policy;
+  };
+
+  StopPolicy policy = draining();
+  EXPECT_EQ(policy.advance(kLobby, kStart), kNothing);
+  EXPECT_EQ(policy.deadline(), std::nullopt) << "however long that takes";
+  EXPECT_EQ(policy.advance(kLobby, kStart + seconds(3600)), kNothing);
+  EXPECT_EQ(policy.advance(kOthers, kStart + seconds(3600)), kKillOthers);
+
+  policy = draining();  // the lobby is the first to end
+  EXPECT_EQ(policy.advance(kNoWorkers, kStart + seconds(1)), kNothing);
+  EXPECT_EQ(policy.advance(kOthers, kStart + seconds(1)), kKillOthers);
+
+  policy = draining();  // auxiliary processes have to be killed meanwhile
+  EXPECT_EQ(policy.advance(kWorkersGone, kStart + seconds(30)), kKillAuxiliaries);
+  EXPECT_EQ(policy.advance(kWorkersGone, kStart + seconds(35)), kNothing);
+  EXPECT_EQ(policy.advance(kLobby, kStart + seconds(36)), kNothing);
+  EXPECT_EQ(policy.advance(kOthers, kStart + seconds(37)), kKillOthers);
+
+  policy = draining();
+  EXPECT_EQ(policy.request(StopRequest::Smart, kLobby, kStart), kKillAll);
 }
 
 TEST(StopPolicy, SmartStopSkipsWhoIsNotThere) {

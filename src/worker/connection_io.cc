@@ -152,27 +152,33 @@ bool ConnectionIo::widen() {
   return ::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDBUF, &kWide, sizeof kWide) == 0;
 }
 
-int ConnectionIo::wait_to_send(std::chrono::milliseconds patience, InputWhileSending& input) {
+int ConnectionIo::wait_to_send(std::chrono::milliseconds patience, WhileSending& meanwhile) {
   if (widen()) return 0;
-  const os::Monotonic deadline = os::monotonic_now() + patience;
+  const os::Monotonic since = os::monotonic_now();
+  const os::Monotonic deadline = since + patience;
+  os::Monotonic next_question = since;
   for (;;) {
-    const WritableBytes space = input.input_space();
+    const os::Monotonic now = os::monotonic_now();
+    if (now >= deadline) return ETIMEDOUT;
+    if (now >= next_question) {
+      const auto more = meanwhile.on_stall(now - since);
+      if (!more) return EAGAIN;
+      next_question = *more > deadline - now ? deadline : now + *more;
+    }
+    const WritableBytes space = meanwhile.input_space();
     const auto events = static_cast<short>(space.empty() ? POLLOUT : POLLOUT | POLLIN);
     pollfd watched{socket_.get(), events, 0};
-    const int ready = ::poll(&watched, 1, milliseconds_until(deadline));
+    const int ready = ::poll(&watched, 1, milliseconds_until(next_question));
     if (ready < 0) {
       if (errno == EINTR) continue;
       return errno;
     }
-    if (ready == 0) {
-      if (os::monotonic_now() >= deadline) return ETIMEDOUT;
-      continue;
-    }
+    if (ready == 0) continue;
     if ((watched.revents & POLLIN) != 0) {
       iovec into{space.data(), space.size()};
       const auto received = try_receive({&into, 1});
       if (received && *received < 0) return static_cast<int>(-*received);
-      if (received) input.input_received(static_cast<std::size_t>(*received));
+      if (received) meanwhile.input_received(static_cast<std::size_t>(*received));
     }
     if ((watched.revents & ~POLLIN) != 0) return 0;  // room, or an error that sending will tell
   }
@@ -181,7 +187,7 @@ int ConnectionIo::wait_to_send(std::chrono::milliseconds patience, InputWhileSen
 int ConnectionIo::send(std::span<iovec> what,
                        int flags,
                        std::chrono::milliseconds patience,
-                       InputWhileSending& input) {
+                       WhileSending& meanwhile) {
   for (;;) {
     while (!what.empty() && what.front().iov_len == 0)
       what = what.subspan(1);
@@ -193,13 +199,14 @@ int ConnectionIo::send(std::span<iovec> what,
     if (result < 0) {
       if (errno == EINTR) continue;
       if (errno != EAGAIN && errno != EWOULDBLOCK) return errno;
-      if (const int error = wait_to_send(patience, input); error != 0) return error;
+      if (const int error = wait_to_send(patience, meanwhile); error != 0) return error;
       continue;
     }
     auto sent = static_cast<std::size_t>(result);
     bytes_sent_ += sent;
     while (sent > 0 && sent >= what.front().iov_len) {
       sent -= what.front().iov_len;
+      what.front().iov_len = 0;
       what = what.subspan(1);
     }
     if (sent > 0) {
@@ -213,7 +220,7 @@ int ConnectionIo::send_file(int file,
                             off_t* offset,
                             std::size_t length,
                             std::chrono::milliseconds patience,
-                            InputWhileSending& input,
+                            WhileSending& meanwhile,
                             BrokenPipeGuard& guard) {
   while (length > 0) {
     const ssize_t sent = ::sendfile(socket_.get(), file, offset, length);
@@ -226,7 +233,7 @@ int ConnectionIo::send_file(int file,
     if (errno == EINTR) continue;
     if (errno == EPIPE) guard.note_raised();
     if (errno != EAGAIN && errno != EWOULDBLOCK) return errno;
-    if (const int error = wait_to_send(patience, input); error != 0) return error;
+    if (const int error = wait_to_send(patience, meanwhile); error != 0) return error;
   }
   return 0;
 }

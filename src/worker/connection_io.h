@@ -31,18 +31,22 @@ namespace bladepsgi::worker {
 
 using os::Transport;
 
-// What comes from the peer while we wait to send: somebody must take it, or two that both only send wait for each other for ever.
-class InputWhileSending {
+// What happens while we wait to send. What comes from the peer somebody must take, or two that both only send wait for each other for
+// ever.
+class WhileSending {
  public:
-  InputWhileSending() = default;
-  InputWhileSending(const InputWhileSending&) = delete;
-  InputWhileSending& operator=(const InputWhileSending&) = delete;
-  virtual ~InputWhileSending() = default;
+  WhileSending() = default;
+  WhileSending(const WhileSending&) = delete;
+  WhileSending& operator=(const WhileSending&) = delete;
+  virtual ~WhileSending() = default;
 
   // Where to receive into; empty: nothing more can be taken now.
   virtual WritableBytes input_space() noexcept = 0;
   // Bytes have come; 0: the peer has closed its side.
   virtual void input_received(std::size_t size) noexcept = 0;
+  // The peer has taken nothing for so long: how long to wait before this is asked again. Empty: no longer, sending ends with EAGAIN.
+  virtual std::optional<std::chrono::nanoseconds> on_stall(
+      std::chrono::nanoseconds waited) noexcept = 0;
 };
 
 // Keeps SIGPIPE away while it lives: sendfile(2) has no MSG_NOSIGNAL, and the application may have made the signal deadly again.
@@ -105,11 +109,12 @@ class ConnectionIo {
                           os::Monotonic deadline,
                           int wake_descriptor = -1);
 
-  // Sends all of it; the vectors are used up on the way. The time limit is for each wait without progress. Returns 0 or errno.
+  // Sends all of it. What is sent is taken off the vectors, so that after EAGAIN (see WhileSending) they have the rest. The time limit is for
+  // each wait without progress. Returns 0 or errno.
   [[nodiscard]] int send(std::span<iovec> what,
                          int flags,
                          std::chrono::milliseconds patience,
-                         InputWhileSending& input);
+                         WhileSending& meanwhile);
 
   // Sends `length` bytes of a file from *offset, which follows what has been sent. Returns 0 or errno; ENODATA when the
   // file ended first.
@@ -117,7 +122,7 @@ class ConnectionIo {
                               off_t* offset,
                               std::size_t length,
                               std::chrono::milliseconds patience,
-                              InputWhileSending& input,
+                              WhileSending& meanwhile,
                               BrokenPipeGuard& guard);
 
   // The peer has closed both directions. On TCP that cannot be told from a half-close, so this is false there unless that counts.
@@ -140,7 +145,7 @@ class ConnectionIo {
 
  private:
   // After EAGAIN: 0 when it may be tried again, else errno.
-  int wait_to_send(std::chrono::milliseconds patience, InputWhileSending& input);
+  int wait_to_send(std::chrono::milliseconds patience, WhileSending& meanwhile);
   // Once a connection: more room in the kernel for what is sent. True: it is worth trying again.
   bool widen();
 

@@ -19,11 +19,16 @@ namespace {
 
 using std::chrono::milliseconds;
 
-class NoInput : public InputWhileSending {
+class NoInput : public WhileSending {
  public:
   WritableBytes input_space() noexcept override { return {}; }
 
   void input_received(std::size_t) noexcept override { ADD_FAILURE(); }
+
+  std::optional<std::chrono::nanoseconds> on_stall(
+      std::chrono::nanoseconds /*waited*/) noexcept override {
+    return std::chrono::nanoseconds::max();
+  }
 };
 
 class ConnectionIoTest : public ::testing::Test {

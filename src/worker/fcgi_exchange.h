@@ -46,6 +46,10 @@ class FcgiExchange final : public ProtocolExchange {
                                           std::span<const runtime::Header> headers) override;
   bool send_queue(bool is_last, bool has_more) override;
 
+  void describe_pieces(handoff::Message& message) const override {
+    message.stream_id = connection_.request().id;
+  }
+
   [[nodiscard]] std::size_t largest_piece() const override { return fcgi::kMaxContentSent; }
 
   [[nodiscard]] Bytes piece_begin(std::size_t size) override;

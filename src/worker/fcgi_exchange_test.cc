@@ -13,11 +13,15 @@
 #include <csignal>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "fcgi/testing.h"
+#include "handoff/outgoing.h"
+#include "handoff/transfer.h"
+#include "os/socket.h"
 
 namespace bladepsgi::worker {
 namespace {
@@ -284,7 +288,7 @@ TEST_F(FcgiExchangeTest, HeadAndBodilessStatusesSendNoBody) {
     exchange.start_response(status, {});
     EXPECT_FALSE(exchange.wants_body());
     EXPECT_TRUE(exchange.write(as_bytes("not sent")));
-    EXPECT_EQ(exchange.send_file(-1, 0, 10), 10);
+    EXPECT_EQ(exchange.send_file(-1, 0, 10, false), 10);
     EXPECT_TRUE(exchange.flush());
     exchange.finish();
     const Reply reply = only_reply(peer.receive_to_end());
@@ -431,7 +435,7 @@ TEST_F(FcgiExchangeTest, SendsFilesFromTheirOffset) {
     std::thread reader([&] { received = peer.receive_to_end(); });
     exchange.start_response(200, {});
     EXPECT_TRUE(exchange.write(as_bytes("before ")));
-    EXPECT_EQ(exchange.send_file(file.get(), row.offset, row.length),
+    EXPECT_EQ(exchange.send_file(file.get(), row.offset, row.length, false),
               static_cast<std::int64_t>(row.expected));
     EXPECT_TRUE(exchange.write(as_bytes(" after")));
     exchange.finish();
@@ -448,7 +452,7 @@ TEST_F(FcgiExchangeTest, SmallFileGoesWithTheHeaders) {
   const os::Fd file = file_with("small");
   accept(whole_request(1, true, kGet));
   exchange.start_response(200, {});
-  EXPECT_EQ(exchange.send_file(file.get(), 0, 5), 5);
+  EXPECT_EQ(exchange.send_file(file.get(), 0, 5, false), 5);
   EXPECT_EQ(only_reply(peer.receive_some()).out, "Status: 200 OK\r\n\r\nsmall");
 }
 
@@ -463,7 +467,7 @@ TEST_F(FcgiExchangeTest, WhatIsNoRegularFileMustBeWritten) {
   const os::Fd directory(::open("/", O_RDONLY | O_CLOEXEC));
   for (const int fd : {-1, reading.get(), process_status.get(), directory.get()}) {
     errno = 0;
-    EXPECT_EQ(exchange.send_file(fd, 0, 10), -1);
+    EXPECT_EQ(exchange.send_file(fd, 0, 10, false), -1);
     EXPECT_EQ(errno, EINVAL);
   }
   EXPECT_FALSE(exchange.is_committed());
@@ -482,7 +486,7 @@ TEST_F(FcgiExchangeTest, FileThatShrinksWhileItIsSentBreaksTheResponse) {
     received += peer.receive_to_end();
   });
   exchange.start_response(200, {});
-  EXPECT_EQ(exchange.send_file(file.get(), 0, 4'000'000), -1);
+  EXPECT_EQ(exchange.send_file(file.get(), 0, 4'000'000, false), -1);
   EXPECT_EQ(errno, EIO);
   EXPECT_FALSE(exchange.write(as_bytes("more")));
   exchange.finish();
@@ -500,7 +504,7 @@ TEST_F(FcgiExchangeTest, PeerThatLeavesWhileAFileIsSentIsNoDeadlySignal) {
     peer.close();
   });
   exchange.start_response(200, {});
-  EXPECT_EQ(exchange.send_file(file.get(), 0, 4'000'000), -1);
+  EXPECT_EQ(exchange.send_file(file.get(), 0, 4'000'000, false), -1);
   reader.join();
   EXPECT_FALSE(exchange.flush());
   exchange.finish();
@@ -883,6 +887,182 @@ TEST_F(FcgiExchangeTest, PeerThatDoesNotReadIsGivenUp) {
   exchange.finish();
   EXPECT_TRUE(exchange.was_peer_lost());
   EXPECT_FALSE(exchange.is_attached());
+}
+
+// --- the rest of a response that the peer does not take
+
+// What somebody else who gets the message would send.
+class Records final : public handoff::Framing {
+ public:
+  explicit Records(std::uint16_t id) : id_(id) {}
+
+  [[nodiscard]] std::size_t largest_piece() const override { return 1000; }
+
+  [[nodiscard]] Bytes piece_begin(std::size_t size) override {
+    fcgi::encode_header(header_, RecordType::Stdout, id_, size);
+    return header_;
+  }
+
+  [[nodiscard]] Bytes piece_end() override { return {}; }
+
+ private:
+  std::uint16_t id_;
+  std::array<std::byte, fcgi::kHeaderSize> header_{};
+};
+
+std::string bytes_of(const handoff::Incoming& incoming) {
+  const handoff::Message& message = incoming.message;
+  if (message.external_bytes == 0) return std::string(as_text(message.bytes));
+  return std::string(
+      as_text(handoff::read_memory(incoming.memory, 0, message.external_bytes).value()));
+}
+
+std::string rest_of(const handoff::Incoming& incoming, std::string_view file) {
+  const std::string bytes = bytes_of(incoming);
+  Records records(incoming.message.stream_id);
+  handoff::Outgoing outgoing(incoming.message, records);
+  std::string rest;
+  for (auto next = outgoing.next(); next.source != handoff::Outgoing::Source::Nothing;
+       next = outgoing.next()) {
+    if (next.source == handoff::Outgoing::Source::Frame) rest += as_text(next.frame);
+    if (next.source == handoff::Outgoing::Source::Bytes)
+      rest += bytes.substr(next.offset, next.size);
+    if (next.source == handoff::Outgoing::Source::File) rest += file.substr(next.offset, next.size);
+    outgoing.sent(next.size);
+  }
+  return rest;
+}
+
+class FcgiRestTest : public FcgiExchangeTest {
+ protected:
+  FcgiRestTest() {
+    std::tie(channel, lobby) = os::make_message_pair();
+    os::set_non_blocking(channel.get());
+    os::set_non_blocking(lobby.get());
+    FcgiOptions options = quick_options();
+    options.exchange.lobby = [this] {
+      return channel.get();
+    };
+    options.exchange.on_stall = [this](const Stall& stall) {
+      ++stalls;
+      using Action = WhenStalled::Action;
+      return WhenStalled{.action = stall.may_hand_over ? Action::HandOver : otherwise};
+    };
+    use(options);
+    exchange.keep_unserved();
+  }
+
+  os::Fd channel;
+  os::Fd lobby;
+  int stalls = 0;
+  WhenStalled::Action otherwise = WhenStalled::Action::Wait;
+  handoff::ReceiveBuffer buffer{};
+};
+
+TEST_F(FcgiRestTest, OfAStringIsHandedOver) {
+  const std::string large = pattern(5'000'000);
+  for (const bool keeps : {true, false}) {
+    for (const int room : {4096, 100'000, 1'000'000}) {
+      Ends ends = unix_pair();
+      ASSERT_EQ(::setsockopt(ends.ours.get(), SOL_SOCKET, SO_SNDBUF, &room, sizeof room), 0);
+      connect(std::move(ends), Transport::Unix);
+      accept(whole_request(7, keeps, kGet));
+      respond(large);
+      ASSERT_FALSE(exchange.is_attached()) << "nobody reads, and we do not wait";
+      EXPECT_FALSE(exchange.was_peer_lost());
+      const handoff::Incoming incoming = handoff::receive(lobby.get(), buffer);
+      ASSERT_EQ(incoming.outcome, handoff::ReceiveOutcome::Received) << incoming.reason;
+      EXPECT_EQ(incoming.message.kind, handoff::Kind::UnsentResponse);
+      EXPECT_EQ(incoming.message.flags, keeps ? handoff::kKeepAfterwards : 0);
+      std::string received;
+      while (peer.has_something())
+        received += peer.receive_some();
+      received += rest_of(incoming, {});
+      EXPECT_EQ(exchange.bytes_sent(), received.size());
+      const Reply reply = only_reply(received, 7);
+      EXPECT_TRUE(body_of(reply) == large);
+      EXPECT_EQ(reply.ends, 1);
+    }
+  }
+}
+
+TEST_F(FcgiRestTest, OfAFileIsHandedOver) {
+  const std::string content = pattern(6'000'000);
+  for (const int room : {4096, 50'000, 100'000, 200'001, 1'000'000}) {
+    os::Fd file = file_with(content);
+    Ends ends = unix_pair();
+    ASSERT_EQ(::setsockopt(ends.ours.get(), SOL_SOCKET, SO_SNDBUF, &room, sizeof room), 0);
+    connect(std::move(ends), Transport::Unix);
+    accept(whole_request(7, true, kGet));
+    exchange.start_response(200, {});
+    EXPECT_EQ(exchange.send_file(file.get(), 11, content.size() - 11, true),
+              static_cast<std::int64_t>(content.size() - 11));
+    file.reset();  // the application closes it
+    exchange.finish();
+    ASSERT_FALSE(exchange.is_attached());
+    const handoff::Incoming incoming = handoff::receive(lobby.get(), buffer);
+    ASSERT_EQ(incoming.outcome, handoff::ReceiveOutcome::Received) << incoming.reason;
+    EXPECT_EQ(incoming.message.kind, handoff::Kind::UnsentFile);
+    std::string received;
+    while (peer.has_something())
+      received += peer.receive_some();
+    const Reply reply = only_reply(received + rest_of(incoming, content), 7);
+    EXPECT_TRUE(body_of(reply) == content.substr(11)) << room;
+    EXPECT_EQ(reply.ends, 1);
+  }
+}
+
+TEST_F(FcgiRestTest, GoesWithTheNextRequest) {
+  const std::string large = pattern(5'000'000);
+  const std::string next = whole_request(2, true, kGet);
+  accept(whole_request(1, true, kGet) + next);
+  respond(large);
+  ASSERT_FALSE(exchange.is_attached());
+  const handoff::Incoming incoming = handoff::receive(lobby.get(), buffer);
+  ASSERT_EQ(incoming.outcome, handoff::ReceiveOutcome::Received) << incoming.reason;
+  EXPECT_EQ(bytes_of(incoming).substr(incoming.message.unsent_bytes), next);
+}
+
+TEST_F(FcgiRestTest, IsSentByUsWhenNobodyTakesIt) {
+  const std::string large = pattern(5'000'000);
+  channel.reset();  // as when the lobby has died
+  std::tie(channel, lobby) = os::make_message_pair();
+  os::set_non_blocking(channel.get());
+  const int descriptor = channel.get();
+  while (handoff::send_packet(channel.get(), as_bytes(std::string_view("full")),
+                              {&descriptor, 1}) == handoff::SendOutcome::Sent) {
+  }
+  for (const bool is_file : {false, true}) {
+    const os::Fd file = file_with(large);
+    connect(unix_pair(), Transport::Unix);
+    accept(whole_request(1, true, kGet));
+    std::string received;
+    exchange.start_response(200, {});
+    if (is_file) {
+      EXPECT_EQ(exchange.send_file(file.get(), 0, large.size(), true),
+                static_cast<std::int64_t>(large.size()));
+    } else {
+      EXPECT_TRUE(exchange.write(as_bytes(large)));
+    }
+    std::thread reader([&] { received = peer.receive_response(); });
+    exchange.finish();
+    reader.join();
+    EXPECT_TRUE(exchange.is_attached());
+    EXPECT_TRUE(body_of(only_reply(received)) == large);
+  }
+}
+
+TEST_F(FcgiRestTest, IsNotHandedOverWhileMoreMayFollow) {
+  const std::string large = pattern(5'000'000);
+  otherwise = WhenStalled::Action::GiveUp;
+  accept(whole_request(1, true, kGet));
+  exchange.start_response(200, {});
+  EXPECT_TRUE(exchange.write(as_bytes(large)));
+  EXPECT_FALSE(exchange.flush());
+  exchange.finish();
+  EXPECT_GT(stalls, 0);
+  EXPECT_TRUE(exchange.was_peer_lost());
+  EXPECT_EQ(handoff::receive(lobby.get(), buffer).outcome, handoff::ReceiveOutcome::Empty);
 }
 
 TEST_F(FcgiExchangeTest, HeadThatTakesTooLongIsDropped) {

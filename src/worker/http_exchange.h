@@ -79,6 +79,10 @@ class HttpExchange final : public ProtocolExchange {
                                           std::span<const runtime::Header> headers) override;
   bool send_queue(bool is_last, bool has_more) override;
 
+  void describe_pieces(handoff::Message& message) const override {
+    if (framing_.kind == http::Framing::Kind::Chunked) message.flags |= handoff::kChunked;
+  }
+
   [[nodiscard]] std::size_t largest_piece() const override;
   [[nodiscard]] Bytes piece_begin(std::size_t size) override;
   [[nodiscard]] Bytes piece_end() const override;

@@ -40,6 +40,8 @@ struct Options {
       idle_timeout{};  // a kept connection without a request is closed after it
   std::chrono::milliseconds short_wait{
       2};  // for the rest of a request, before the lobby waits for it
+  std::uint64_t lobby_memory =
+      std::uint64_t{256} * 1024 * 1024;  // most that rests of responses may take there
 };
 
 struct Inheritance {

@@ -15,7 +15,9 @@
 
 #include "base/text.h"
 #include "base/wipe.h"
+#include "handoff/outgoing.h"
 #include "os/clock.h"
+#include "os/file_system.h"
 #include "os/system_error.h"
 
 namespace bladepsgi::worker {
@@ -34,6 +36,14 @@ constexpr std::size_t kMaxRequestIdSize = 128;
 
 // While a file goes out, an abort is looked for after so many bytes.
 constexpr std::uint64_t kBytesBetweenLooks = std::uint64_t{1024} * 1024;
+
+// For room in the queue to who sends the rest of a response; it is emptied in less.
+constexpr std::chrono::milliseconds kQueuePatience{250};
+
+// Some file systems cannot do it.
+bool is_no_sendfile(int error) {
+  return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP;
+}
 
 bool is_usable_request_id(std::string_view id) {
   return !id.empty() && id.size() <= kMaxRequestIdSize &&
@@ -313,6 +323,9 @@ void ProtocolExchange::forget_request() {
   started_ = committed_ = aborted_ = lost_ = closes_ = discarding_ = is_input_foreign_ = false;
   is_overruled_ = false;
   ended_body_error_ = 0;
+  is_finishing_ = is_given_up_ = must_send_rest_ = false;
+  waited_before_ = waited_now_ = {};
+  bytes_left_ = 0;
   pace_.start();
   ended_ = true;
   send_error_ = 0;
@@ -597,9 +610,165 @@ void ProtocolExchange::input_received(std::size_t size) noexcept {
 // --- sending
 
 bool ProtocolExchange::transmit(std::span<iovec> what, bool has_more) {
-  send_error_ = io_.send(what, has_more ? MSG_MORE : 0, options_.send_timeout, *this);
-  if (send_error_ != 0) lost_ = true;
-  return send_error_ == 0;
+  if (!rest_) {
+    send_error_ = io_.send(what, has_more ? MSG_MORE : 0, options_.send_timeout, *this);
+    if (send_error_ == 0) return true;
+    if (!begin_rest(send_error_)) return false;
+  }
+  for (const iovec& piece : what) {
+    const auto* bytes = static_cast<const std::byte*>(piece.iov_base);
+    rest_->bytes.insert(rest_->bytes.end(), bytes, bytes + piece.iov_len);
+  }
+  return true;
+}
+
+// --- the rest of a finished response
+
+std::optional<std::chrono::nanoseconds> ProtocolExchange::on_stall(
+    std::chrono::nanoseconds waited) noexcept {
+  if (!options_.on_stall) return std::chrono::nanoseconds::max();
+  if (waited < waited_now_) waited_before_ += waited_now_;  // of a wait before this one
+  waited_now_ = waited;
+  const WhenStalled decision = options_.on_stall({.waited = waited,
+                                                  .waited_in_all = waited_before_ + waited,
+                                                  .may_hand_over = may_leave_rest(),
+                                                  .memory = last_file_ >= 0 ? 0 : queued_bytes()});
+  switch (decision.action) {
+    case WhenStalled::Action::Wait:
+      return decision.wait;
+    case WhenStalled::Action::HandOver:
+      return std::nullopt;
+    case WhenStalled::Action::GiveUp:
+      is_given_up_ = true;
+      return std::nullopt;
+  }
+  return decision.wait;
+}
+
+bool ProtocolExchange::may_leave_rest() {
+  return is_finishing_ && !must_send_rest_ && !is_input_foreign_ && !aborted_ &&
+         (last_file_ < 0 || has_own_file());
+}
+
+// The application closes its own before the response has ended.
+bool ProtocolExchange::has_own_file() {
+  if (!own_file_.is_open() && os::is_local_file(last_file_))
+    own_file_ = os::Fd(::fcntl(last_file_, F_DUPFD_CLOEXEC, 3));
+  return own_file_.is_open();
+}
+
+// After sending has ended with this error. False: it cannot go on.
+bool ProtocolExchange::begin_rest(int error) {
+  if (error == EAGAIN && !is_given_up_) {
+    rest_.emplace();
+    send_error_ = 0;
+    return true;
+  }
+  send_error_ = error == EAGAIN ? ETIMEDOUT : error;
+  lost_ = true;
+  return false;
+}
+
+void ProtocolExchange::leave_file(std::uint64_t offset, std::uint64_t length, std::uint64_t piece) {
+  rest_->before_file = rest_->bytes.size();
+  rest_->file = std::move(own_file_);
+  rest_->file_offset = offset;
+  rest_->file_length = length;
+  rest_->file_piece = piece;
+}
+
+class ProtocolExchange::Pieces final : public handoff::Framing {
+ public:
+  explicit Pieces(ProtocolExchange& exchange) : exchange_(exchange) {}
+
+  [[nodiscard]] std::size_t largest_piece() const override { return exchange_.largest_piece(); }
+
+  [[nodiscard]] Bytes piece_begin(std::size_t size) override { return exchange_.piece_begin(size); }
+
+  [[nodiscard]] Bytes piece_end() override { return exchange_.piece_end(); }
+
+ private:
+  ProtocolExchange& exchange_;
+};
+
+// When the request has ended. Afterwards the connection is somebody else's, or everything was sent after all, or could not be.
+void ProtocolExchange::leave_rest(bool keeps) {
+  static_cast<void>(send_pending());  // behind it
+  Rest rest = std::move(*rest_);
+  rest_.reset();
+  handoff::Message message;
+  message.protocol = protocol();
+  message.kind = rest.file.is_open() ? handoff::Kind::UnsentFile : handoff::Kind::UnsentResponse;
+  describe_pieces(message);
+  message.unsent_bytes = static_cast<std::uint32_t>(
+      std::min<std::size_t>(rest.bytes.size(), std::numeric_limits<std::uint32_t>::max()));
+  message.bytes_before_file =
+      rest.file.is_open() ? static_cast<std::uint32_t>(rest.before_file) : 0;
+  message.file_offset = rest.file_offset;
+  message.file_length = rest.file_length;
+  message.file_piece = rest.file_piece;
+  const std::size_t unsent = rest.bytes.size();
+  const auto unserved = engine_.unserved();
+  keeps = keeps && unserved && !engine_.has_peer_closed() && !is_last_request_;
+  if (keeps) {
+    message.flags |= handoff::kKeepAfterwards;
+    message.replies = unserved->bytes.empty() ? 0 : unserved->replies;
+    for (const Bytes received : {unserved->bytes, io_.received_before()})
+      rest.bytes.insert(rest.bytes.end(), received.begin(), received.end());
+  }
+  message.bytes = rest.bytes;
+  const os::Monotonic limit = os::monotonic_now() + kQueuePatience;
+  for (int channel = -1; (channel = options_.lobby ? options_.lobby() : -1) >= 0;) {
+    const auto outcome = handoff::send(channel, message, io_.descriptor(), rest.file.get());
+    if (outcome == handoff::SendOutcome::Sent) {
+      bytes_left_ = unsent + rest.file_length;
+      io_.close();
+      return;
+    }
+    const bool is_full = outcome == handoff::SendOutcome::QueueFull;
+    if ((!is_full && outcome != handoff::SendOutcome::TooManyInFlight) ||
+        os::monotonic_now() >= limit) {
+      break;
+    }
+    pollfd room{.fd = is_full ? channel : -1, .events = POLLOUT, .revents = 0};
+    ::poll(&room, 1, is_full ? 10 : 1);
+  }
+  send_rest(message, rest);
+}
+
+void ProtocolExchange::send_rest(const handoff::Message& message, const Rest& rest) {
+  must_send_rest_ = true;
+  Pieces pieces(*this);
+  handoff::Outgoing outgoing(message, pieces);
+  BrokenPipeGuard guard;
+  for (;;) {
+    const handoff::Outgoing::Next next = outgoing.next();
+    if (next.source == handoff::Outgoing::Source::Nothing) return;
+    if (next.source == handoff::Outgoing::Source::File) {
+      auto at = static_cast<off_t>(next.offset);
+      send_error_ =
+          io_.send_file(rest.file.get(), &at, next.size, options_.send_timeout, *this, guard);
+      if (send_error_ != 0 && is_no_sendfile(send_error_)) {
+        const auto end = static_cast<off_t>(next.offset + next.size);
+        send_error_ = 0;
+        if (!copy_file(rest.file.get(), at, static_cast<std::size_t>(end - at))) return;
+      }
+    } else {
+      const Bytes bytes = next.source == handoff::Outgoing::Source::Frame
+                              ? next.frame
+                              : Bytes(rest.bytes).subspan(next.offset, next.size);
+      iovec vector = as_vector(bytes);
+      send_error_ =
+          io_.send({&vector, 1}, next.has_more ? MSG_MORE : 0, options_.send_timeout, *this);
+    }
+    if (send_error_ != 0) {
+      if (send_error_ == EAGAIN) send_error_ = ETIMEDOUT;  // given up
+      if (send_error_ == ENODATA) send_error_ = EIO;
+      lost_ = true;
+      return;
+    }
+    outgoing.sent(next.size);
+  }
 }
 
 bool ProtocolExchange::send_pending() {
@@ -679,7 +848,10 @@ bool ProtocolExchange::flush() noexcept {
   return is_usable() && send_queue(false, false);
 }
 
-std::int64_t ProtocolExchange::send_file(int fd, off_t offset, std::uint64_t length) noexcept {
+std::int64_t ProtocolExchange::send_file(int fd,
+                                         off_t offset,
+                                         std::uint64_t length,
+                                         bool is_last) noexcept {
   const auto peer_has_gone = [this]() -> std::int64_t {
     errno = send_error_ != 0 ? send_error_ : EPIPE;
     return -1;
@@ -719,9 +891,14 @@ std::int64_t ProtocolExchange::send_file(int fd, off_t offset, std::uint64_t len
     const bool is_whole = static_cast<std::uint64_t>(size) == length;
     const auto taken = is_whole ? static_cast<std::int64_t>(produced) : size;
     body_sent_ += static_cast<std::uint64_t>(taken);
+    is_finishing_ = is_last && is_whole;
     return send_queue(false, false) ? taken : peer_has_gone();
   }
 
+  if (is_last) {
+    is_finishing_ = true;
+    last_file_ = fd;
+  }
   if (!send_queue(false, true)) return peer_has_gone();
   BrokenPipeGuard guard;
   bool may_sendfile = true;
@@ -731,20 +908,35 @@ std::int64_t ProtocolExchange::send_file(int fd, off_t offset, std::uint64_t len
   };
   std::uint64_t sent = 0;
   std::uint64_t next_look = kBytesBetweenLooks;
+  const auto file_end = static_cast<std::uint64_t>(offset) + length;
   while (sent < length) {
     const auto content =
         static_cast<std::size_t>(std::min<std::uint64_t>(length - sent, largest_piece()));
-    if (!send_frame(piece_begin(content))) return peer_has_gone();
     off_t at = offset + static_cast<off_t>(sent);
     const off_t end = at + static_cast<off_t>(content);
+    const auto leave_from = [&](off_t from, off_t piece_end) {
+      const auto first = static_cast<std::uint64_t>(from);
+      leave_file(first, file_end - first, static_cast<std::uint64_t>(piece_end - from));
+      sent = length;
+    };
+    if (rest_) {
+      leave_from(at, at);
+      break;
+    }
+    if (!send_frame(piece_begin(content))) return peer_has_gone();
+    if (rest_) {
+      leave_from(at, end);
+      break;
+    }
     if (may_sendfile) {
       send_error_ = io_.send_file(fd, &at, content, options_.send_timeout, *this, guard);
-      // Some file systems cannot do it; then the record that was promised is filled by reading.
-      may_sendfile = send_error_ != EINVAL && send_error_ != ENOSYS && send_error_ != EOPNOTSUPP;
+      // Then the record that was promised is filled by reading.
+      may_sendfile = !is_no_sendfile(send_error_);
       if (send_error_ != 0 && may_sendfile) {
         if (send_error_ == ENODATA) send_error_ = EIO;  // it has shrunk since we looked
-        lost_ = true;
-        return peer_has_gone();
+        if (!begin_rest(send_error_)) return peer_has_gone();
+        leave_from(at, end);
+        break;
       }
     }
     if (!may_sendfile && !copy_file(fd, at, static_cast<std::size_t>(end - at))) {
@@ -752,7 +944,7 @@ std::int64_t ProtocolExchange::send_file(int fd, off_t offset, std::uint64_t len
     }
     if (!send_frame(piece_end())) return peer_has_gone();
     sent += content;
-    if (sent >= next_look) {
+    if (sent >= next_look && !rest_) {
       next_look = sent + kBytesBetweenLooks;
       look_at_socket();
       if (!is_usable() || !send_pending()) return peer_has_gone();
@@ -819,25 +1011,40 @@ void ProtocolExchange::finish() noexcept {
     // The peer would take what comes next for the rest of it.
     if (cuts_body_ && body_sent_ < *announced_length_) closes_ = true;
   }
+  is_finishing_ = true;
   if (!lost_) send_queue(true, false);
   end_request();
 }
 
 void ProtocolExchange::end_request() {
   ended_ = true;
-  if (lost_) {
+  const auto end_lost = [this] {
     if (committed_ && ends_by_closing()) {
       io_.reset_connection();
     } else {
       io_.close();
     }
     forget_client();
+  };
+  if (lost_) {
+    end_lost();
     return;
   }
   discard_body();
   const bool is_input_finished = engine_.is_input_finished();
   const bool keeps = engine_.keeps_connection() && !closes_;
   engine_.request_ended();
+  if (rest_) {
+    leave_rest(keeps);
+    if (lost_) {
+      end_lost();
+      return;
+    }
+    if (!io_.is_open()) {
+      forget_client();
+      return;
+    }
+  }
   if (!keeps) {
     end_connection(is_input_finished);
   } else if (do_others_wait()) {
@@ -847,6 +1054,9 @@ void ProtocolExchange::end_request() {
 }
 
 void ProtocolExchange::forget_client() {
+  last_file_ = -1;
+  own_file_.reset();
+  rest_.reset();
   request_started_ = {};
   is_overdue_ = false;
   stored_.clear();
@@ -891,6 +1101,8 @@ bool ProtocolExchange::leave_closing_to_others() {
 void ProtocolExchange::abort() noexcept {
   if (ended_) return;
   ended_ = true;
+  is_finishing_ = false;
+  rest_.reset();
   queue_.clear();
   head_.clear();
   const bool is_input_finished = engine_.is_input_finished();

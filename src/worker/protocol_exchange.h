@@ -44,6 +44,21 @@ enum class InputMode : std::uint8_t {
   Spool,   // the whole body first: in memory up to input_memory, larger ones in a temporary file
 };
 
+// A peer that does not take what is sent.
+struct Stall {
+  std::chrono::nanoseconds waited;         // since it has taken something
+  std::chrono::nanoseconds waited_in_all;  // while this response was sent
+  bool may_hand_over;                      // the rest can be sent by somebody else
+  std::uint64_t memory;                    // that this would take at most
+};
+
+struct WhenStalled {
+  enum class Action : std::uint8_t { Wait, HandOver, GiveUp };
+
+  Action action = Action::Wait;
+  std::chrono::nanoseconds wait = std::chrono::nanoseconds::max();
+};
+
 struct ExchangeOptions {
   std::chrono::milliseconds head_timeout{60'000};  // from the first wait to the end of the head
   std::chrono::milliseconds body_timeout{60'000};  // for each wait for the body
@@ -66,6 +81,8 @@ struct ExchangeOptions {
   std::function<bool()> others_wait;
   // Where connections can be given to, see hand_over; -1: nowhere, now.
   std::function<int()> lobby;
+  // The peer does not take what is sent. Empty: it is waited for. Otherwise asked at once, and again after `wait`.
+  std::function<WhenStalled(const Stall&)> on_stall;
   // Gives a kept connection to somebody who keeps it until its next request comes: true when it is gone. Empty: there is nobody.
   std::function<bool()> park;
   // A request is refused before the application sees it: its parameters, as far as they are known, can be read now and not later.
@@ -97,7 +114,7 @@ struct Arrival {
   bool is_overdue = false;          // it has been waited for long enough
 };
 
-class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
+class ProtocolExchange : public runtime::Exchange, private WhileSending {
  public:
   ~ProtocolExchange() override = default;
 
@@ -194,7 +211,8 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   // Of this request, with the protocol's bytes around them.
   [[nodiscard]] std::uint64_t bytes_received() const { return io_.bytes_received(); }
 
-  [[nodiscard]] std::uint64_t bytes_sent() const { return io_.bytes_sent(); }
+  // What somebody else has still to send is among them.
+  [[nodiscard]] std::uint64_t bytes_sent() const { return io_.bytes_sent() + bytes_left_; }
 
   // Of the body, as the application produced it.
   [[nodiscard]] std::uint64_t body_sent() const { return body_sent_; }
@@ -215,7 +233,10 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   [[nodiscard]] bool wants_body() const noexcept override { return wants_body_ && !is_overruled_; }
 
   bool write(Bytes bytes) noexcept override;
-  std::int64_t send_file(int fd, off_t offset, std::uint64_t length) noexcept override;
+  std::int64_t send_file(int fd,
+                         off_t offset,
+                         std::uint64_t length,
+                         bool is_last) noexcept override;
   bool flush() noexcept override;
 
   [[nodiscard]] bool is_committed() const noexcept override { return committed_; }
@@ -255,7 +276,9 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   // Returns !lost_.
   virtual bool send_queue(bool is_last, bool has_more) = 0;
 
-  // A piece of a file goes out between these bytes. At most so many bytes make one piece.
+  // A piece of a file goes out between these bytes. At most so many bytes make one piece. What another process has to know to make them
+  // goes into the message.
+  virtual void describe_pieces(handoff::Message& message) const = 0;
   [[nodiscard]] virtual std::size_t largest_piece() const = 0;
   [[nodiscard]] virtual Bytes piece_begin(std::size_t size) = 0;  // valid until the next call
 
@@ -320,6 +343,8 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
  private:
   WritableBytes input_space() noexcept override;
   void input_received(std::size_t size) noexcept override;
+  std::optional<std::chrono::nanoseconds> on_stall(
+      std::chrono::nanoseconds waited) noexcept override;
 
   // How long to wait for input, and when that began: the first wait sets the deadline.
   struct Deadline {
@@ -366,6 +391,25 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   void end_request();
   void end_connection(bool is_input_finished);
   bool leave_closing_to_others();
+
+  // The rest of a finished response that the peer does not take at once: from then on everything is collected here.
+  struct Rest {
+    std::vector<std::byte> bytes;
+    std::size_t before_file = 0;
+    os::Fd file;
+    std::uint64_t file_offset = 0;
+    std::uint64_t file_length = 0;
+    std::uint64_t file_piece = 0;
+  };
+
+  class Pieces;  // how a file is cut, for who sends a rest
+
+  [[nodiscard]] bool may_leave_rest();
+  [[nodiscard]] bool has_own_file();
+  bool begin_rest(int error);
+  void leave_file(std::uint64_t offset, std::uint64_t length, std::uint64_t piece);
+  void leave_rest(bool keeps);
+  void send_rest(const handoff::Message& message, const Rest& rest);
   void forget_client();
   void note_title();
 
@@ -418,6 +462,15 @@ class ProtocolExchange : public runtime::Exchange, private InputWhileSending {
   bool is_input_foreign_ = false;  // what follows the request is not for us
   bool discarding_ = false;        // nobody will read the body any more
   int send_error_ = 0;
+  bool is_finishing_ = false;                 // nothing follows what is being sent
+  bool is_given_up_ = false;                  // the peer has been waited for long enough
+  bool must_send_rest_ = false;               // nobody else takes it
+  std::chrono::nanoseconds waited_before_{};  // to send, in the waits that are over
+  std::chrono::nanoseconds waited_now_{};
+  int last_file_ = -1;  // that nothing follows but the end of the response: the application's
+  os::Fd own_file_;     // the same, ours
+  std::optional<Rest> rest_;
+  std::uint64_t bytes_left_ = 0;    // for somebody else to send
   std::vector<std::byte> pending_;  // of the engine, on its way out
   std::unique_ptr<std::byte[]> copy_buffer_;
   bool is_copy_of_body_ = false;

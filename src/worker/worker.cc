@@ -52,6 +52,14 @@ constexpr std::chrono::microseconds kLookInterval{500};
 // request, but nobody shall wait for long for who keeps asking.
 constexpr std::chrono::microseconds kTurn{100};
 
+// For a peer that does not take its response, before somebody else sends the rest: at least so often, or while there is no one, it is looked
+// whether others wait for a worker.
+constexpr milliseconds kStallLook{250};
+// Who has been waited for so long in all, without a permit for it, has to go when others wait.
+constexpr std::chrono::seconds kWithoutPermit{2};
+// A rest in memory is handed over up to this size, which a message can say.
+constexpr std::uint64_t kLargestRest = std::uint64_t{1} << 30;
+
 // Who asks again on the same connection so soon after an answer is still there; so is who has connected so short a time ago.
 constexpr milliseconds kStillThere{10};
 constexpr milliseconds kJustConnected{1};
@@ -156,6 +164,11 @@ class Worker {
     common.park = [this] {
       return hand_over();
     };
+    if (inheritance_.parking >= 0) {
+      common.on_stall = [this](const Stall& stall) {
+        return on_stall(stall);
+      };
+    }
     common.on_refusal = [this] {
       if (AccessLog* log = access_log()) begin_line(*log);
     };
@@ -551,6 +564,42 @@ class Worker {
     return progress;
   }
 
+  // A peer does not take its response. A moment, as long as there is patience; then the lobby sends what is finished, and of the others as many
+  // as there are permits for slow bodies may keep a worker, if somebody waits for it.
+  WhenStalled on_stall(const Stall& stall) {
+    using Action = WhenStalled::Action;
+    if (stall.may_hand_over && can_hand_over() && has_lobby_room_for(stall.memory)) {
+      if (patience_.is_short()) patience_.refill(os::monotonic_now());
+      const milliseconds moment = patience_.moment();
+      if (stall.waited < moment) return {.action = Action::Wait, .wait = moment - stall.waited};
+      patience_.spent(stall.waited, os::monotonic_now());
+      return {.action = Action::HandOver};
+    }
+    if (stall.waited < kStallLook)
+      return {.action = Action::Wait, .wait = kStallLook - stall.waited};
+    if (!has_slow_permit_ && !take_slow_permit() && stall.waited_in_all > kWithoutPermit &&
+        !lobby_.is_stopping()) {
+      const bool others_wait = is_somebody_waiting() || lobby_.readies() != 0;
+      if (others_wait && std::exchange(others_waited_, true)) {
+        slot_.count(shm::Event::TimedOut);
+        peer_log_.say(
+            Severity::Warning,
+            fmt::format("{} {} [{}]: dropped a response that its client takes too slowly: others "
+                        "wait, and as many workers as --slow-bodies allows wait for such clients",
+                        printable(exchange_->method()), printable(exchange_->uri()),
+                        printable(exchange_->request_id())));
+        return {.action = Action::GiveUp};
+      }
+      others_waited_ = others_wait;
+    }
+    return {.action = Action::Wait, .wait = kStallLook};
+  }
+
+  [[nodiscard]] bool has_lobby_room_for(std::uint64_t bytes) const {
+    return bytes <= kLargestRest &&
+           lobby_.bytes_unsent() + bytes <= inheritance_.options.lobby_memory;
+  }
+
   // To serve a request whose body is not here.
   bool take_slow_permit() {
     has_slow_permit_ = lobby_.slow_bodies().try_acquire(slot_.index());
@@ -777,6 +826,7 @@ class Worker {
   bool is_from_lobby_ = false;    // so is the request on it
   bool is_fresh_ = false;         // nothing has come yet on the connection that is attached
   bool has_slow_permit_ = false;  // to serve a request whose body is not here
+  bool others_waited_ = false;    // when it was looked last, while a peer did not take its response
   int watched_kept_ = -1;         // in epoll_
   os::Fd epoll_;
   os::Monotonic kept_since_{};  // end of its last request

@@ -13,16 +13,27 @@ use IO::Socket::UNIX;
 use Test::More;
 
 my %many = is_long()
-    ? (idle => 10_000, half => 1000, garbage => 500)
-    : (idle => 200, half => 50, garbage => 20);
+    ? (idle => 10_000, half => 1000, stalled => 500, garbage => 500)
+    : (idle => 200, half => 50, stalled => 20, garbage => 20);
 my $generator = dirname(bladepsgi_binary()) . '/bin/bladepsgi-load';
 my $ordinary = is_long() ? 5000 : 300;
 
 my $app = <<'END';
+my $large = 'x' x 3_000_000;
+open my $out, '>', 'large' or die $!;
+print $out $large;
+close $out or die $!;
 sub {
     my ($env) = @_;
     my $length = 0;
     while ($env->{'psgi.input'}->read(my $bytes, 65536)) { $length += length $bytes }
+    my $path = $env->{PATH_INFO};
+    return [200, [], [$large]] if $path eq '/string';
+    if ($path eq '/file') {
+        open my $file, '<', 'large' or die $!;
+        return [200, [], $file];
+    }
+    return sub { my $writer = $_[0]->([200, []]); $writer->write($large) for 1 .. 3; $writer->close } if $path eq '/stream';
     return [200, ['Content-Type' => 'text/plain'], ['served']];
 };
 END
@@ -48,7 +59,7 @@ my %half = (
     'within the body' => begin(1, keep => 1) . params(1, post(100_000)) . record(FCGI_STDIN, 1, 'x' x 30_000),
 );
 
-my $server = BladePSGI::Test->start(app => $app, workers => 2, options => ['--head-timeout=10m', '--body-timeout=10m', '--min-body-rate=0']);
+my $server = BladePSGI::Test->start(app => $app, workers => 2, options => ['--head-timeout=10m', '--body-timeout=10m', '--send-timeout=10m', '--min-body-rate=0', '--lobby-memory=4G']);
 my @workers = sort { $a <=> $b } $server->worker_pids;
 my @nuisances;
 
@@ -75,6 +86,14 @@ for my $kind (sort keys %half) {
     push @nuisances, map { send_raw($server, $half{$kind}) } 1 .. $many{half};
     $served->("beside $many{half} requests that stop: $kind");
 }
+
+for my $uri (qw(/string /file)) {
+    push @nuisances, map { send_raw($server, request_bytes(uri => $uri, keep => $_ % 2)) } 1 .. $many{stalled};
+    $served->("beside $many{stalled} that do not read their response, $uri");
+}
+
+push @nuisances, send_raw($server, request_bytes(uri => '/stream'));
+$served->('beside a stream that nobody reads, which keeps one of the workers');
 
 for (1 .. $many{garbage}) { push @nuisances, send_raw($server, join '', map { chr int rand 256 } 1 .. 200) }
 $served->("beside $many{garbage} connections of garbage");

@@ -326,7 +326,8 @@ bool send_file(pTHX_ Request& request, SV* body) {
   if (length == 0) {
     return true;
   }
-  const std::int64_t sent = request.exchange.send_file(fd, static_cast<off_t>(offset), length);
+  const std::int64_t sent =
+      request.exchange.send_file(fd, static_cast<off_t>(offset), length, true);
   if (sent < 0) {
     const int error = errno;
     if (error == EINVAL) {

@@ -106,7 +106,10 @@ class FakeExchange final : public runtime::Exchange {
     return true;
   }
 
-  std::int64_t send_file(int fd, off_t offset, std::uint64_t length) noexcept override;
+  std::int64_t send_file(int fd,
+                         off_t offset,
+                         std::uint64_t length,
+                         bool is_last) noexcept override;
 
   bool flush() noexcept override {
     note("flush");

@@ -23,7 +23,10 @@
 
 namespace bladepsgi::perl {
 
-std::int64_t FakeExchange::send_file(int fd, off_t offset, std::uint64_t length) noexcept {
+std::int64_t FakeExchange::send_file(int fd,
+                                     off_t offset,
+                                     std::uint64_t length,
+                                     bool /*is_last*/) noexcept {
   note("file " + std::to_string(offset) + " " + std::to_string(length));
   if (script_.send_file_error != 0) {
     errno = script_.send_file_error;
