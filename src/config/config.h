@@ -96,6 +96,7 @@ struct Config {
   PathInfo path_info = PathInfo::Auto;
   std::chrono::milliseconds load_timeout{};
   bool no_preload = false;
+  std::uint32_t reload_step = 0;
 
   // Processes
   std::string proctitle_prefix;

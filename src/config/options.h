@@ -301,6 +301,10 @@ inline constexpr std::array kOptions{
     Option{"no-preload", "", "", "", "", Section::Application, Flag{&Config::no_preload},
            "Load the application in each worker after its fork, instead of once before: for code "
            "that does not survive a fork. Workers then share none of its memory."},
+    Option{"reload-step", "", "NUMBER", "1", "", Section::Application,
+           Number{&Config::reload_step, 1, kMostWorkers},
+           "When the application is loaded again, so many workers are replaced at once. Each goes "
+           "on serving until its successor is ready."},
 
     Option{"workers", "", "NUMBER", "", "one for each processor, at least 2", Section::Processes,
            Number{&Config::workers, 1, kMostWorkers}, "Number of worker processes.", false,

@@ -155,6 +155,7 @@ void LogSink::take(Source& source, Stream stream, std::string_view bytes) {
   }
   // Lines of our own code in that process, but as many of them as the application and its clients cause.
   const auto on_text = [this, &source](Severity severity, std::string_view text) {
+    if (severity >= Severity::Error) source.last_error = text;
     const bool is_last_word = severity >= Severity::Fatal;
     write(severity, source.role, source.pid, text,
           is_last_word ? os::LogWriter::Origin::Own : os::LogWriter::Origin::Application);
@@ -202,9 +203,9 @@ void LogSink::close_stream(SourceId id, Stream stream) {
   if (source.is_dead) sources_.erase(id);
 }
 
-void LogSink::finish(SourceId id) {
+std::string LogSink::finish(SourceId id) {
   const auto found = sources_.find(id);
-  if (found == sources_.end()) return;
+  if (found == sources_.end()) return {};
   const std::shared_ptr<Source> source = found->second;
   source->on_ready = nullptr;
   source->on_closed = nullptr;
@@ -224,9 +225,10 @@ void LogSink::finish(SourceId id) {
   }
   source->is_dead = true;
   for (const os::Fd& pipe : source->pipes) {
-    if (pipe.is_open()) return;
+    if (pipe.is_open()) return source->last_error;
   }
   sources_.erase(id);
+  return source->last_error;
 }
 
 void LogSink::drain(std::chrono::milliseconds limit) {

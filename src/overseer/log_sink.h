@@ -62,8 +62,9 @@ class LogSink {
               std::function<void()> on_closed = {});
   void start_reading(SourceId id, pid_t pid);
 
-  // The process is dead: reads what it left behind, and forgets the pipes that nobody else holds.
-  void finish(SourceId id);
+  // The process is dead: reads what it left behind, and forgets the pipes that nobody else holds. Returns the last error that it has said on its
+  // log channel; empty: none.
+  std::string finish(SourceId id);
 
   // Reads what has arrived from everybody and writes it out, waiting at most that long for a stuck reader.
   void drain(std::chrono::milliseconds limit);
@@ -80,6 +81,7 @@ class LogSink {
     std::array<os::LineSplitter, 2> lines;
     os::LogFrames frames;
     bool said_unsound = false;
+    std::string last_error;
     std::function<void(pid_t)> on_ready;
     std::function<void()> on_closed;
   };

@@ -167,6 +167,7 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
   pool.workers = config.workers != 0 ? config.workers : default_workers();
   pool.shared_memory = config.shared_memory;
   pool.load_timeout = config.load_timeout;
+  pool.reload_step = config.reload_step;
 
   zygote::Options& zygote = pool.zygote;
   zygote.title_prefix = config.proctitle_prefix;

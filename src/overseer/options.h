@@ -31,6 +31,7 @@ struct PoolOptions {
   std::uint32_t slow_bodies = 1;    // workers that may serve requests whose body is not here
   std::uint64_t shared_memory = 0;  // bytes of address space for semaphores and atomics
   std::chrono::milliseconds load_timeout{};
+  std::uint32_t reload_step = 1;  // workers that change over at once
   zygote::Options zygote;
 };
 

@@ -110,6 +110,10 @@ void Overseer::on_signals() {
         failure_code_ = to_int(config::ExitCode::ImmediateStop);
         request_stop(supervise::StopRequest::Immediate);
         break;
+      case SIGHUP:
+        for (Pool& pool : pools_)
+          pool.reload(fmt::format("on SIGHUP of pid {}", caught->sender));
+        break;
       case SIGPIPE:
       case SIGXFSZ:
         break;  // writing said so already

@@ -68,7 +68,8 @@ Pool::Pool(const PoolOptions& options, std::string title_prefix, Environment env
 }
 
 Pool::~Pool() {
-  forget_zygote();
+  forget(zygote_);
+  if (candidate_) forget(*candidate_);
   // Only what could not even be killed is left (a process stuck in the kernel); its parent-death signal waits for it.
   for (Process& process : processes_)
     static_cast<void>(process.child.hand_on());
@@ -247,7 +248,16 @@ Result<void> Pool::start_beside(Process process,
 }
 
 Result<void> Pool::start_zygote() {
-  forget_zygote();
+  // One that is being tried takes this place if it is good.
+  if (candidate_) return {};
+  forget(zygote_);
+  auto made = make_zygote(title_prefix_ + ": zygote");
+  if (!made) return fail(made.error());
+  zygote_ = std::move(*made);
+  return {};
+}
+
+Result<Pool::ZygoteLink> Pool::make_zygote(std::string title) {
   const std::uint32_t generation = next_generation_;
   auto [ours, theirs] = os::make_message_pair();
   auto opened = environment_.log->open("zygote", {});
@@ -273,6 +283,7 @@ Result<void> Pool::start_zygote() {
     inheritance.generation = generation;
     inheritance.title = environment_.title;
     inheritance.options = options_.zygote;
+    inheritance.process_title = title;
     inheritance.options.descriptor_limit = environment_.descriptor_limit;
     return zygote::run(inheritance);
   });
@@ -295,17 +306,21 @@ Result<void> Pool::start_zygote() {
   process.source = opened.source;
   processes_.push_back(std::move(process));
 
-  zygote_ = {};
-  zygote_.control = std::move(ours);
-  zygote_.generation = generation;
-  os::set_non_blocking(zygote_.control.get());
-  environment_.loop->add(zygote_.control.get(), EPOLLIN,
+  ZygoteLink link;
+  link.control = std::move(ours);
+  link.generation = generation;
+  os::set_non_blocking(link.control.get());
+  environment_.loop->add(link.control.get(), EPOLLIN,
                          [this, generation](std::uint32_t) { on_control(generation); });
-  zygote_.load_deadline = limit_loading("", [this, pid = *pid] {
-    zygote_.load_deadline = {};
+  link.load_deadline = limit_loading("", [this, generation, pid = *pid] {
+    if (ZygoteLink* late = find_link(generation)) {
+      late->load_deadline = {};
+      late->failure = fmt::format("the application has not loaded within {} (--load-timeout)",
+                                  seconds_text(options_.load_timeout));
+    }
     if (auto late = find_pid(pid)) (*late)->child.signal(SIGKILL);
   });
-  return {};
+  return link;
 }
 
 os::EventLoop::TimerId Pool::limit_loading(std::string who, std::function<void()> kill) {
@@ -321,19 +336,26 @@ os::EventLoop::TimerId Pool::limit_loading(std::string who, std::function<void()
       });
 }
 
-void Pool::forget_zygote() {
-  environment_.loop->cancel(zygote_.load_deadline);
-  if (zygote_.control.is_open()) environment_.loop->remove(zygote_.control.get());
-  zygote_.control.reset();
-  zygote_.is_loaded = false;
+void Pool::forget(ZygoteLink& link) {
+  environment_.loop->cancel(link.load_deadline);
+  if (link.control.is_open()) environment_.loop->remove(link.control.get());
+  link.control.reset();
+  link.is_loaded = false;
+}
+
+Pool::ZygoteLink* Pool::find_link(std::uint32_t generation) {
+  if (zygote_.generation == generation) return &zygote_;
+  return candidate_ && candidate_->generation == generation ? &*candidate_ : nullptr;
 }
 
 void Pool::on_control(std::uint32_t generation) {
-  while (zygote_.generation == generation && zygote_.control.is_open()) {
+  for (;;) {
+    ZygoteLink* link = find_link(generation);
+    if (link == nullptr || !link->control.is_open()) return;
     bool is_closed = false;
-    auto received = zygote::receive(zygote_.control.get(), is_closed);
+    auto received = zygote::receive(link->control.get(), is_closed);
     if (!received || is_closed) {
-      forget_zygote();  // its end is reported when it is reaped
+      forget(*link);  // its end is reported when it is reaped
       return;
     }
     if (!*received) return;
@@ -357,6 +379,7 @@ void Pool::on_control(std::uint32_t generation) {
       }
       case zygote::MessageKind::ForkWorker:
       case zygote::MessageKind::ForkAuxiliary:
+      case zygote::MessageKind::Rename:
         break;  // ours to send
     }
   }
@@ -370,7 +393,14 @@ void Pool::on_auxiliary_requested(const zygote::ReceivedMessage& message) {
 void Pool::on_loaded(shm::SlotIndex slot, milliseconds took) {
   const auto loaded = find_slot(slot);
   if (!loaded) return;
-  if ((*loaded)->kind == Kind::Zygote) on_zygote_loaded(took);
+  if ((*loaded)->kind == Kind::Zygote) {
+    if (candidate_ && (*loaded)->generation == candidate_->generation) {
+      on_candidate_loaded(**loaded, took);
+    } else {
+      on_zygote_loaded(took);
+    }
+    return;
+  }
   if ((*loaded)->kind == Kind::Worker) on_worker_loaded(**loaded, took);
   if ((*loaded)->kind == Kind::Auxiliary) environment_.loop->cancel((*loaded)->load_deadline);
 }
@@ -414,6 +444,8 @@ void Pool::note_start() {
 void Pool::on_worker_loaded(Process& worker, milliseconds took) {
   environment_.loop->cancel(worker.load_deadline);
   note_start();
+  if (candidate_ && worker.generation == candidate_->generation)
+    candidate_->auxiliary_names = std::move(worker.auxiliary_names);
   if (worker.generation != zygote_.generation) return;
   load_time_ = std::max(load_time_, took);
   if (!zygote_.auxiliary_names) {
@@ -430,7 +462,19 @@ void Pool::on_worker_loaded(Process& worker, milliseconds took) {
 
 // In the current generation: of an older one each waits for its successor.
 void Pool::request_missing_workers() {
-  for (std::uint32_t number = 0; number < options_.workers; ++number) {
+  std::vector<supervise::Seat> seats(options_.workers);
+  for (const Process& process : processes_) {
+    if (process.kind != Kind::Worker || process.is_leaving || process.number >= seats.size())
+      continue;
+    supervise::Seat& seat = seats[process.number];
+    if (process.generation != zygote_.generation) {
+      seat.is_taken = seat.is_taken || process.is_ready;
+    } else if (seat.newcomer != supervise::Seat::Newcomer::Ready) {
+      seat.newcomer =
+          process.is_ready ? supervise::Seat::Newcomer::Ready : supervise::Seat::Newcomer::Starting;
+    }
+  }
+  for (const std::uint32_t number : supervise::next_seats(seats, options_.reload_step)) {
     environment_.loop->cancel(worker_positions_[number].restart);
     restart(Kind::Worker, number);
   }
@@ -474,7 +518,8 @@ void Pool::request_auxiliary(std::uint32_t index) {
 void Pool::request_child(Kind kind, std::string role, std::uint32_t number) {
   if (is_stopping_ || !zygote_.is_loaded)
     return;  // a new zygote makes all of them when it has loaded
-  const auto asked = attempt([&] { return try_request_child(kind, std::move(role), number); });
+  const auto asked =
+      attempt([&] { return try_request_child(zygote_, kind, std::move(role), number); });
   if (asked) return;
   Position& position =
       kind == Kind::Worker ? worker_positions_[number] : auxiliary_positions_[number];
@@ -485,16 +530,19 @@ void Pool::request_child(Kind kind, std::string role, std::uint32_t number) {
   schedule(position, kind, number, is_busy ? milliseconds(20) : milliseconds(1000));
 }
 
-Result<void> Pool::try_request_child(Kind kind, std::string role, std::uint32_t number) {
+Result<void> Pool::try_request_child(ZygoteLink& from,
+                                     Kind kind,
+                                     std::string role,
+                                     std::uint32_t number) {
+  const std::uint32_t generation = from.generation;
   const bool is_worker = kind == Kind::Worker;
   std::optional<os::Pipe> wake;
   if (is_worker) {
     wake = os::make_pipe();
     os::set_non_blocking(wake->write.get());
   }
-  const auto slot =
-      board_->claim(is_worker ? shm::Role::Worker : shm::Role::Auxiliary, zygote_.generation,
-                    is_worker ? std::optional(number) : std::nullopt);
+  const auto slot = board_->claim(is_worker ? shm::Role::Worker : shm::Role::Auxiliary, generation,
+                                  is_worker ? std::optional(number) : std::nullopt);
   if (!slot)
     return fail(Remedy::Retry, fmt::format("no room on the scoreboard for {} {}", role, number));
   const shm::SlotIndex index = *slot;
@@ -503,13 +551,13 @@ Result<void> Pool::try_request_child(Kind kind, std::string role, std::uint32_t 
   process.role = role;
   process.slot = index;
   process.number = number;
-  process.generation = zygote_.generation;
+  process.generation = generation;
   process.started = os::monotonic_now();
   auto opened = attempt([&]() -> Result<LogSink::Opened> {
     return environment_.log->open(
         std::move(role),
-        [this, index](pid_t pid) {
-          on_control(zygote_.generation);  // what it said there it said before
+        [this, index, generation](pid_t pid) {
+          on_control(generation);  // what it said there it said before
           const auto found = find_slot(index);
           if (!found) return;
           if (!(*found)->child.is_alive())
@@ -547,7 +595,7 @@ Result<void> Pool::try_request_child(Kind kind, std::string role, std::uint32_t 
       .kind = is_worker ? zygote::MessageKind::ForkWorker : zygote::MessageKind::ForkAuxiliary,
       .slot = index,
       .number = number};
-  if (auto sent = zygote::send(zygote_.control.get(), message, process.role, fds); !sent) {
+  if (auto sent = zygote::send(from.control.get(), message, process.role, fds); !sent) {
     environment_.loop->cancel(process.load_deadline);
     environment_.log->finish(opened->source);
     board_->retire(index);
@@ -602,8 +650,21 @@ void Pool::on_ready(Handle process) {
   if (process->is_ready) return;
   process->is_ready = true;
   environment_.loop->cancel(process->load_deadline);
+  if (candidate_ && process->generation == candidate_->generation) {
+    if (process->kind == Kind::Worker) on_candidate_ready(process);
+    return;
+  }
+  seat(process);
+}
+
+// It is one of those that serve, from now on.
+void Pool::seat(Handle process) {
   if (process->kind == Kind::Auxiliary) position_of(*process).was_started = true;
   if (process->kind == Kind::Worker) {
+    if (has_successor(*process, true)) {
+      tell_to_leave(*process);  // it took so long that the next generation was quicker
+      return;
+    }
     board_->assign_number(*process->slot);
     if (std::exchange(nobody_serves_, false)) {
       environment_.log->log(
@@ -620,7 +681,7 @@ void Pool::on_ready(Handle process) {
     }
     const bool was_published = listeners_.is_published();
     publish();
-    if (!is_preloading() && !was_published) request_missing_workers();  // the application loads
+    if ((!is_preloading() && !was_published) || changes_over_) request_missing_workers();
   }
   announce_if_complete();
   announce_changeover();
@@ -642,6 +703,7 @@ void Pool::announce_changeover() {
       fmt::format("{} changed over", options_.workers == 1
                                          ? std::string("the worker has")
                                          : fmt::format("all {} workers have", options_.workers)));
+  follow(reload_.on(supervise::ReloadPolicy::Event::ChangedOver), {});
 }
 
 void Pool::publish() {
@@ -675,6 +737,7 @@ void Pool::announce_if_complete() {
       fmt::format("ready: {}, {} {}; listening on {}", plural(options_.workers, "worker"), how,
                   seconds_text(load_time_), listeners_.describe()));
   environment_.on_ready();
+  if (std::exchange(reloads_when_ready_, false)) reload("when it was not ready yet");
 }
 
 bool Pool::on_reaped(os::Ended ended) {
@@ -705,10 +768,15 @@ Pool::Position& Pool::position_of(const Process& process) {
   return auxiliary_positions_[process.number];
 }
 
-bool Pool::has_successor(const Process& process) const {
-  return std::any_of(processes_.begin(), processes_.end(), [&process](const Process& other) {
-    return &other != &process && other.kind == process.kind && other.number == process.number &&
-           other.generation >= process.generation && !other.is_leaving;
+bool Pool::has_successor(const Process& process, bool must_serve) const {
+  return std::any_of(processes_.begin(), processes_.end(), [&](const Process& other) {
+    if (&other == &process || other.kind != process.kind || other.number != process.number ||
+        other.is_leaving) {
+      return false;
+    }
+    if (candidate_ && other.generation == candidate_->generation) return false;
+    return must_serve ? other.is_ready && other.generation > process.generation
+                      : other.generation >= process.generation;
   });
 }
 
@@ -729,7 +797,7 @@ void Pool::process_ended(Handle handle, int status) {
   // What a zygote and its children said before its end still counts.
   if (handle->kind == Kind::Zygote) on_control(handle->generation);
   const pid_t pid = handle->child.pid();
-  environment_.log->finish(handle->source);
+  const std::string last_error = environment_.log->finish(handle->source);
   environment_.loop->cancel(handle->load_deadline);
   environment_.loop->cancel(handle->kill_deadline);
   const os::Monotonic now = os::monotonic_now();
@@ -768,12 +836,13 @@ void Pool::process_ended(Handle handle, int status) {
 
   if (process.kind == Kind::Zygote) {
     const bool was_loaded = process.is_ready;
-    if (process.generation == zygote_.generation) forget_zygote();
+    if (ZygoteLink* link = find_link(process.generation)) forget(*link);
     for (const Process& child : processes_) {
       if (!child.child.is_alive())
         environment_.log->start_reading(child.source, 0);  // it says its pid itself, if it exists
     }
-    if (!is_stopping_ && !was_loaded && !was_ready_ && !listeners_.is_published()) {
+    if (!is_stopping_ && !was_loaded && !was_ready_ && !listeners_.is_published() &&
+        process.generation == zygote_.generation) {
       on_load_failure(os::describe_status(status));
       return;
     }
@@ -800,9 +869,17 @@ void Pool::process_ended(Handle handle, int status) {
     report = fmt::format("{} (pid {}) died unexpectedly: {}{}", who, pid,
                          os::describe_status(status), last ? describe_request(*last, now) : "");
   }
+  if (process.is_rejected) return;
   if (is_stopping_) {
     if (!is_expected && pid != 0 && process.kind != Kind::Zygote)
       environment_.log->log(Severity::Error, report);
+    return;
+  }
+  if (candidate_ && process.generation == candidate_->generation &&
+      (process.kind == Kind::Worker || process.kind == Kind::Zygote)) {
+    on_candidate_failed(!candidate_->failure.empty() ? candidate_->failure
+                        : !last_error.empty()        ? last_error
+                                                     : report);
     return;
   }
   if (process.is_leaving && process.kind == Kind::Auxiliary) {
@@ -836,6 +913,11 @@ void Pool::process_ended(Handle handle, int status) {
   // While nobody waits in it, workers do; for a moment what they send waits in the queue.
   if (process.kind == Kind::Lobby && delay != supervise::Duration::zero())
     lobby_board_->set_there(false);
+  if (process.kind == Kind::Zygote && candidate_) {
+    environment_.log->log(Severity::Error,
+                          report + "; the one that is being loaded takes its place");
+    return;
+  }
   const bool needs_zygote = process.kind == Kind::Worker || is_auxiliary;
   const bool has_zygote = zygote_.is_loaded || !needs_zygote;
   const std::string next = !has_zygote ? "a new one is started when the zygote is there again"
@@ -973,7 +1055,10 @@ supervise::Living Pool::living() const {
 
 void Pool::stop_accepting_restarts() {
   is_stopping_ = true;
+  reloads_when_ready_ = false;
+  follow(reload_.on(supervise::ReloadPolicy::Event::Stopping), "the server stops");
   environment_.loop->cancel(zygote_.load_deadline);
+  if (candidate_) environment_.loop->cancel(candidate_->load_deadline);
   if (lobby_board_) lobby_board_->set_stopping();
   for (const Process& process : processes_) {
     if (process.kind == Kind::Lobby) process.child.signal(SIGTERM);

@@ -29,6 +29,7 @@
 #include "shm/mapping.h"
 #include "shm/objects.h"
 #include "shm/scoreboard.h"
+#include "supervise/reload_policy.h"
 #include "supervise/restart_policy.h"
 #include "supervise/stop_policy.h"
 #include "zygote/control.h"
@@ -55,6 +56,15 @@ class Pool {
 
   // Creates sockets and shared memory and starts the first processes. Error: nothing was left behind.
   Result<void> start();
+
+  struct ReloadOutcome {
+    bool is_done = false;
+    std::string text;  // what has become of it, for people; why it failed
+  };
+
+  // Loads the application anew, beside the running generation, and lets the workers change over when it is good. `why` is for the log.
+  // `on_outcome` is called once, when all have changed over or nothing has come of it; it may be empty.
+  void reload(std::string_view why, std::function<void(const ReloadOutcome&)> on_outcome = {});
 
   // True when the pid was one of ours.
   bool on_reaped(os::Ended ended);
@@ -85,7 +95,8 @@ class Pool {
     std::uint32_t number = 0;  // of a worker; index of an auxiliary process
     std::uint32_t generation = 0;
     bool is_ready = false;
-    bool is_leaving = false;  // told to leave, or replaced: its end is expected
+    bool is_leaving = false;   // told to leave, or replaced: its end is expected
+    bool is_rejected = false;  // killed with the generation that it belongs to
     os::Monotonic started{};
     LogSink::SourceId source = 0;
     os::Fd wake;  // of a worker: a byte into it makes it look whether it was told to leave
@@ -111,6 +122,7 @@ class Pool {
     os::Fd control;
     std::uint32_t generation = 0;
     bool is_loaded = false;
+    std::string failure;  // why it was given up
     // Of what the loader asked for; without preloading the first worker's run of it counts.
     std::optional<std::vector<std::string>> auxiliary_names;
     os::EventLoop::TimerId load_deadline;
@@ -131,6 +143,18 @@ class Pool {
                             std::vector<int> keep,
                             const std::function<int(os::LogChannel)>& run);
   Result<void> start_zygote();
+  Result<ZygoteLink> make_zygote(std::string title);
+  [[nodiscard]] ZygoteLink* find_link(std::uint32_t generation);
+  void follow(const supervise::ReloadActions& actions, std::string_view reason);
+  void load_candidate();
+  void on_candidate_loaded(Process& zygote, std::chrono::milliseconds took);
+  void prove_candidate();
+  void on_candidate_ready(Handle worker);
+  void on_candidate_failed(std::string reason);
+  void accept_candidate();
+  void reject_candidate();
+  void report_reload(bool is_done, std::string text);
+  void seat(Handle process);
   void on_control(std::uint32_t generation);
   void on_auxiliary_requested(const zygote::ReceivedMessage& message);
   void on_loaded(shm::SlotIndex slot, std::chrono::milliseconds took);
@@ -145,7 +169,10 @@ class Pool {
   void request_worker(std::uint32_t number);
   void request_auxiliary(std::uint32_t index);
   void request_child(Kind kind, std::string role, std::uint32_t number);
-  Result<void> try_request_child(Kind kind, std::string role, std::uint32_t number);
+  Result<void> try_request_child(ZygoteLink& from,
+                                 Kind kind,
+                                 std::string role,
+                                 std::uint32_t number);
   void tell_to_leave(Process& process);
   void forget_unclaimed();
   void on_ready(Handle process);
@@ -164,9 +191,10 @@ class Pool {
   }
 
   os::EventLoop::TimerId limit_loading(std::string who, std::function<void()> kill);
-  [[nodiscard]] bool has_successor(const Process& process) const;
+  // With must_serve: one of a younger generation that is ready.
+  [[nodiscard]] bool has_successor(const Process& process, bool must_serve = false) const;
   void give_back(const Process& process);
-  void forget_zygote();
+  void forget(ZygoteLink& link);
   void fail_start(int exit_code);
   void try_or_retry(Kind kind, const Result<void>& result);
   [[nodiscard]] std::optional<Handle> find_pid(pid_t pid);
@@ -195,6 +223,13 @@ class Pool {
   std::map<pid_t, int> unclaimed_;  // ended before the zygote said whose they are
   ZygoteLink zygote_;
   std::uint32_t next_generation_ = 1;
+
+  // The generation that shall take the place of the running one, until it does.
+  std::optional<ZygoteLink> candidate_;
+  supervise::ReloadPolicy reload_;
+  std::vector<std::function<void(const ReloadOutcome&)>> reload_waits_;       // for this one
+  std::vector<std::function<void(const ReloadOutcome&)>> next_reload_waits_;  // for the next
+  bool reloads_when_ready_ = false;
 
   Position lobby_position_;
   Position monitoring_position_;

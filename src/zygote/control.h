@@ -26,6 +26,8 @@ enum class MessageKind : std::uint32_t {
   // for a worker both ends of its wake pipe; text: its role
   ForkWorker = 1,
   ForkAuxiliary,
+  // overseer → zygote; text: its process title
+  Rename,
 
   // zygote → overseer; slot: of who says it, or whom it is about
   AuxiliaryRequested,  // while loading; text: name

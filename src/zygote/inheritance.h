@@ -42,6 +42,7 @@ struct Inheritance {
   std::uint32_t slot = 0;
   std::uint32_t generation = 0;
   os::ProcessTitle* title = nullptr;
+  std::string process_title;  // of the zygote itself
   Options options;
 };
 

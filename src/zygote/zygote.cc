@@ -89,7 +89,7 @@ class Zygote {
                         {inheritance_.control, inheritance_.lifeline, tie_.get()});
     os::set_private_descriptors(std::move(not_for_kids));
     os::restore_descriptor_limit(options_.descriptor_limit);
-    inheritance_.title->set(options_.title_prefix + ": zygote");
+    inheritance_.title->set(inheritance_.process_title);
     os::reset_signal_handlers();
     os::set_signal_handler(SIGPIPE, os::shrug, SA_RESTART);  // writes to a closed pipe end by EPIPE
     os::set_signal_handler(SIGINT, os::shrug,
@@ -233,7 +233,11 @@ class Zygote {
         return 1;
       }
       if (is_closed) return 0;
-      if (*received) make_child(**received);
+      if (*received && (*received)->message.kind == MessageKind::Rename) {
+        inheritance_.title->set((*received)->text);
+      } else if (*received) {
+        make_child(**received);
+      }
     }
   }
 
