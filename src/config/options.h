@@ -441,7 +441,7 @@ inline constexpr std::array kOptions{
            Size{&Config::lobby_memory, kMebi, kPebi},
            "Most bytes of requests that are not complete, in all; over it the largest is "
            "dropped. And as many of finished responses that clients take slowly, files not "
-           "counted; over it workers wait for the clients."},
+           "counted; over it the one that is taken most slowly is dropped."},
 
     Option{"input", "", "HOW", "auto", "", Section::RequestBody,
            choice<&Config::input>(kInputWords),

@@ -105,6 +105,8 @@ SendOutcome send_outcome(int error) {
     case ENOMEM:
     case ENOBUFS:
     case ENOSPC:
+    case EFBIG:  // RLIMIT_FSIZE is for memory, too
+    case EDQUOT:
       return SendOutcome::NoMemory;
     case EPIPE:
     case ECONNRESET:

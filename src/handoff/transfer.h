@@ -23,8 +23,8 @@ enum class SendOutcome : std::uint8_t {
   TooManyInFlight,  // ETOOMANYREFS: this user has as many descriptors under way as the descriptor limit allows
   TooLarge,       // EMSGSIZE: more than the socket's buffer ever takes
   NoDescriptors,  // EMFILE, ENFILE: none left for the memory that long bytes need
-  NoMemory,       // ENOMEM, ENOBUFS, ENOSPC
-  PeerGone,       // EPIPE, ECONNRESET, ENOTCONN, ECONNREFUSED
+  NoMemory,  // ENOMEM, ENOBUFS, ENOSPC; EFBIG, EDQUOT: over a limit for the memory that long bytes need
+  PeerGone,  // EPIPE, ECONNRESET, ENOTCONN, ECONNREFUSED
 };
 
 // "the queue is full"

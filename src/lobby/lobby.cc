@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <csignal>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <unordered_map>
 #include <utility>
@@ -61,6 +62,8 @@ constexpr milliseconds kLastNudge{1000};
 
 // Of a response, before it is somebody else's turn.
 constexpr std::size_t kMostSent = std::size_t{1024} * 1024;
+// Before it can be said who takes his slowly.
+constexpr std::chrono::seconds kFirstTime{5};
 
 struct Guest {
   os::Fd connection;
@@ -73,6 +76,8 @@ struct Guest {
   os::Monotonic last_bytes{};
   std::uint64_t drained = 0;  // of one that is closing
   std::unique_ptr<Sending> sending{};
+  os::Monotonic sending_since{};
+  std::uint64_t sent = 0;
   bool is_input_over = false;  // while something is sent: nothing more is read
 };
 
@@ -86,14 +91,13 @@ handoff::Deadline as_deadline(os::Monotonic time) {
       std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count());
 }
 
-std::size_t connection_limit(std::size_t wanted) {
+std::size_t descriptor_limit() {
   rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return wanted;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+    return std::numeric_limits<std::size_t>::max() / 2;
   const auto descriptors = static_cast<std::size_t>(limit.rlim_cur);
-  return std::clamp<std::size_t>(wanted, 1,
-                                 descriptors > 2 * kOwnDescriptors
-                                     ? descriptors - kOwnDescriptors
-                                     : std::max<std::size_t>(descriptors / 2, 1));
+  return descriptors > 2 * kOwnDescriptors ? descriptors - kOwnDescriptors
+                                           : std::max<std::size_t>(descriptors / 2, 1);
 }
 
 class Lobby {
@@ -104,7 +108,8 @@ class Lobby {
         limits_{.fcgi = options_.fcgi_limits,
                 .http = options_.http_limits,
                 .body_ahead = options_.body_ahead},
-        most_connections_(connection_limit(options_.most_connections)),
+        most_descriptors_(descriptor_limit()),
+        most_connections_(std::clamp<std::size_t>(options_.most_connections, 1, most_descriptors_)),
         log_(inheritance.log),
         peer_log_(inheritance.log),
         board_(*inheritance.mapping),
@@ -143,10 +148,14 @@ class Lobby {
 
   // --- from workers
 
-  void on_parking() {
+  // True: the queue was seen empty.
+  bool on_parking() {
     for (int i = 0; i < kMostMessages; ++i) {
       // Those who are ready are not closed, however many they are; no more of them come while workers are that far behind.
-      if (guests_.size() >= most_connections_ + kMostOver) return pause_parking();
+      if (guests_.size() >= most_connections_ + kMostOver ||
+          guests_.size() + descriptors_ >= most_descriptors_ + kMostOver) {
+        return pause_parking();
+      }
       handoff::Incoming incoming = handoff::receive(inheritance_.parking, buffer_);
       switch (incoming.outcome) {
         case handoff::ReceiveOutcome::Received:
@@ -154,10 +163,10 @@ class Lobby {
           make_room();
           break;
         case handoff::ReceiveOutcome::Empty:
-          return;
+          return true;
         case handoff::ReceiveOutcome::Closed:  // not while the overseer lives
           is_ending_ = true;
-          return;
+          return true;
         case handoff::ReceiveOutcome::NoMemory:
           return pause_parking();
         case handoff::ReceiveOutcome::NoDescriptors:
@@ -172,24 +181,52 @@ class Lobby {
                                                      incoming.reason));
           break;
       }
+      wipe(buffer_);
     }
+    return false;
   }
 
   void make_room() {
-    while (guests_.size() > most_connections_) {
-      const auto oldest = table_.find_oldest();
-      if (!oldest) return;
-      drop(*oldest, Drop::GaveWay);
+    for (;;) {
+      const bool is_over = guests_.size() > most_connections_;
+      if (!is_over && guests_.size() + descriptors_ <= most_descriptors_) return;
+      // Those who do not take their responses may not have more than half of the room.
+      const bool are_they_many = 2 * (table_.count(Holding::Sending) + descriptors_) >
+                                 std::min(most_connections_, most_descriptors_);
+      const auto who = are_they_many ? find_slowest() : table_.find_oldest();
+      if (!who) return;
+      drop(*who, Drop::GaveWay);
     }
   }
 
+  // Of those who take a response, who has taken least in its time; who has had hardly any only if there is nobody else.
+  [[nodiscard]] std::optional<GuestId> find_slowest(bool with_memory = false) const {
+    const os::Monotonic now = os::monotonic_now();
+    std::optional<GuestId> slowest;
+    double lowest = std::numeric_limits<double>::max();
+    for (const auto& [id, guest] : guests_) {
+      if (!guest->sending || (with_memory && guest->sending->memory_used() == 0)) continue;
+      const auto age = now - guest->sending_since;
+      const double rate = age < kFirstTime ? std::numeric_limits<double>::max() / 2
+                                           : static_cast<double>(guest->sent) /
+                                                 std::chrono::duration<double>(age).count();
+      if (rate > lowest || (rate == lowest && id > *slowest)) continue;
+      lowest = rate;
+      slowest = id;
+    }
+    return slowest;
+  }
+
   // The queue stays readable, so epoll would report it at once, for ever.
-  void pause_parking() {
+  bool pause_parking() {
+    if (std::exchange(is_parking_paused_, true)) return false;
     loop_.remove(inheritance_.parking);
     resume_parking_ = loop_.call_at(os::monotonic_now() + kRetry, [this] {
+      is_parking_paused_ = false;
       loop_.add(inheritance_.parking, EPOLLIN, [this](std::uint32_t) { on_parking(); });
       on_parking();
     });
+    return false;
   }
 
   void admit(handoff::Incoming incoming) {
@@ -264,18 +301,26 @@ class Lobby {
     // The application may have had it for itself.
     os::set_non_blocking(guest->connection.get());
     guest->sending = std::make_unique<Sending>(incoming);
+    guest->sending_since = now;
     unsent_ += guest->sending->memory_used();
+    descriptors_ += guest->sending->descriptors();
     const GuestId id = table_.add(Holding::Sending, now + options_.send_timeout);
     guests_.emplace(id, std::move(guest));
     if (!received.empty()) take_meanwhile(id, received, now);
     wipe(received);
     if (guests_.contains(id)) go_on_sending(id, now);
+    while (unsent_ > options_.most_bytes) {
+      const auto slowest = find_slowest(true);
+      if (!slowest) break;
+      drop(*slowest, Drop::Memory);
+    }
   }
 
   void go_on_sending(GuestId id, os::Monotonic now) {
     Guest& guest = *guests_.at(id);
     std::size_t sent = 0;
     const Sending::Outcome outcome = guest.sending->send(guest.connection.get(), kMostSent, &sent);
+    guest.sent += sent;
     if (sent > 0) table_.change(id, Holding::Sending, now + options_.send_timeout);
     switch (outcome) {
       case Sending::Outcome::Done:
@@ -368,6 +413,7 @@ class Lobby {
   void forget_sending(Guest& guest) {
     if (!guest.sending) return;
     unsent_ -= guest.sending->memory_used();
+    descriptors_ -= guest.sending->descriptors();
     guest.sending.reset();
   }
 
@@ -387,6 +433,13 @@ class Lobby {
 
   void on_input(GuestId id) {
     Guest& guest = *guests_.at(id);
+    if (table_.ready_bytes() > options_.most_bytes && table_.holding(id) != Holding::Closing) {
+      // Workers are that far behind. It is not its fault, so its time does not run.
+      ignore_input(guest);
+      table_.change(id, table_.holding(id), Table::kNever);
+      paused_.push_back(id);
+      return;
+    }
     const ssize_t size =
         ::recv(guest.connection.get(), scratch_.data(), scratch_.size(), MSG_DONTWAIT);
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
@@ -429,8 +482,21 @@ class Lobby {
     hold_memory_down();
   }
 
+  void resume_paused(os::Monotonic now) {
+    if (paused_.empty() || table_.ready_bytes() > options_.most_bytes) return;
+    for (const GuestId id : std::exchange(paused_, {})) {
+      if (!guests_.contains(id) || !watch(id)) continue;
+      Guest& guest = *guests_.at(id);
+      if (guest.waiting.stage() == Stage::Head) guest.started = now;
+      if (guest.waiting.stage() == Stage::Idle)
+        table_.change(id, Holding::Idle, now + options_.idle_timeout);
+      else
+        dispose(id, now);
+    }
+  }
+
   void hold_memory_down() {
-    while (table_.bytes() > options_.most_bytes) {
+    while (table_.bytes() - table_.ready_bytes() > options_.most_bytes) {
       const auto largest = table_.find_largest();
       if (!largest) break;
       drop(*largest, Drop::Memory);
@@ -515,6 +581,12 @@ class Lobby {
         break;
       case Drop::Memory:
         slot_.count(shm::Event::Refused);
+        if (guest.sending) {
+          peer_log_.say(Severity::Warning,
+                        "dropped the response that is taken most slowly: those that wait for their "
+                        "clients have more than --lobby-memory");
+          break;
+        }
         peer_log_.say(Severity::Warning,
                       fmt::format("dropped a request of {} bytes that was not complete: those that "
                                   "wait have more than --lobby-memory",
@@ -654,9 +726,10 @@ class Lobby {
       give_up(*due);
     if (board_.is_stopping()) {
       // Nobody will serve a next request.
-      while (table_.count(Holding::Idle) > 0)
-        drop(*table_.find_oldest(), Drop::IdleTimeout);
+      while (const auto idle = table_.find_oldest(Holding::Idle))
+        drop(*idle, Drop::IdleTimeout);
     }
+    resume_paused(now);
     if (is_last_call_) take_leave();
     if (!slow_.empty()) admit_slow(now);
     if (is_short_) send_backlog();
@@ -667,14 +740,14 @@ class Lobby {
 
   // No worker is left: what is being sent is sent to its end.
   void take_leave() {
-    on_parking();
+    const bool is_all_here = on_parking();
     std::vector<GuestId> others;
     for (const auto& [id, guest] : guests_) {
-      if (!guest->sending) others.push_back(id);
+      if (!guest->sending && table_.holding(id) != Holding::Closing) others.push_back(id);
     }
     for (const GuestId id : others)
       forget(id);
-    if (guests_.empty()) is_ending_ = true;
+    if (guests_.empty() && is_all_here) is_ending_ = true;
   }
 
   void give_up(GuestId id) {
@@ -726,6 +799,7 @@ class Lobby {
   const Inheritance& inheritance_;
   const Options& options_;
   Limits limits_;
+  std::size_t most_descriptors_;
   std::size_t most_connections_;
   os::LogChannel log_;
   os::LimitedLog peer_log_;
@@ -736,7 +810,10 @@ class Lobby {
   handoff::ReceiveBuffer buffer_{};
   std::vector<std::byte> scratch_;
   Table table_;
-  std::uint64_t unsent_ = 0;  // bytes of responses
+  std::uint64_t unsent_ = 0;     // bytes of responses
+  std::size_t descriptors_ = 0;  // besides those of connections
+  std::vector<GuestId> paused_;  // nothing is read of them while too much is ready
+  bool is_parking_paused_ = false;
   std::unordered_map<GuestId, GuestPointer> guests_;
   std::deque<GuestId> ready_;  // the backlog; who has gone meanwhile is still in it
   std::deque<GuestId> slow_;   // enough of their bodies is here; the same

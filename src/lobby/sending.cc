@@ -72,7 +72,7 @@ ssize_t Sending::send_file(int socket, int file, std::uint64_t offset, std::size
     errno = EIO;
     return -1;
   }
-  if (sent < 0 && errno == EIO) has_read_error_ = true;
+  if (sent < 0 && (errno == EIO || errno == ESTALE || errno == ENOMEM)) has_read_error_ = true;
   return sent;
 }
 

@@ -40,6 +40,10 @@ class Sending {
   // That the rest occupies; a file's are not counted.
   [[nodiscard]] std::uint64_t memory_used() const { return bytes_; }
 
+  [[nodiscard]] std::size_t descriptors() const {
+    return (memory_.is_open() ? 1U : 0U) + (file_.is_open() ? 1U : 0U);
+  }
+
  private:
   // The protocol's own, for what a worker's engine would have framed.
   class Records final : public handoff::Framing {

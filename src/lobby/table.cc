@@ -15,6 +15,8 @@ void Table::change(GuestId guest, Holding holding, os::Monotonic deadline) {
   Row& row = rows_.at(guest);
   if (row.holding == holding && row.deadline == deadline) return;
   queue(row.holding).erase({row.deadline, guest});
+  if (row.holding == Holding::Ready) ready_bytes_ -= row.bytes;
+  if (holding == Holding::Ready) ready_bytes_ += row.bytes;
   row.holding = holding;
   row.deadline = deadline;
   queue(holding).emplace(deadline, guest);
@@ -23,6 +25,7 @@ void Table::change(GuestId guest, Holding holding, os::Monotonic deadline) {
 void Table::set_bytes(GuestId guest, std::uint64_t bytes) {
   Row& row = rows_.at(guest);
   bytes_ += bytes - row.bytes;
+  if (row.holding == Holding::Ready) ready_bytes_ += bytes - row.bytes;
   row.bytes = bytes;
 }
 
@@ -30,6 +33,7 @@ void Table::remove(GuestId guest) {
   const auto row = rows_.find(guest);
   if (row == rows_.end()) return;
   bytes_ -= row->second.bytes;
+  if (row->second.holding == Holding::Ready) ready_bytes_ -= row->second.bytes;
   queue(row->second.holding).erase({row->second.deadline, guest});
   rows_.erase(row);
 }
@@ -52,10 +56,14 @@ std::optional<GuestId> Table::find_due(os::Monotonic now) const {
 std::optional<GuestId> Table::find_oldest() const {
   for (const Holding holding : {Holding::Closing, Holding::Idle, Holding::Head, Holding::Body,
                                 Holding::SlowBody, Holding::Sending}) {
-    const Queue& one = queues_[static_cast<std::size_t>(holding)];
-    if (!one.empty()) return one.begin()->second;
+    if (const auto oldest = find_oldest(holding)) return oldest;
   }
   return std::nullopt;
+}
+
+std::optional<GuestId> Table::find_oldest(Holding holding) const {
+  const Queue& one = queues_[static_cast<std::size_t>(holding)];
+  return one.empty() ? std::nullopt : std::optional(one.begin()->second);
 }
 
 std::optional<GuestId> Table::find_largest() const {

@@ -30,6 +30,8 @@ class Table {
 
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
 
+  [[nodiscard]] std::uint64_t ready_bytes() const { return ready_bytes_; }  // among them
+
   [[nodiscard]] std::size_t count(shm::Holding holding) const {
     return queues_[static_cast<std::size_t>(holding)].size();
   }
@@ -45,6 +47,7 @@ class Table {
   // Whom a newcomer takes the place of: one that is only closed, then the idle one that has waited longest; with none idle, who has sent least of a request, longest;
   // then who takes a response. Nobody who is ready.
   [[nodiscard]] std::optional<GuestId> find_oldest() const;
+  [[nodiscard]] std::optional<GuestId> find_oldest(shm::Holding holding) const;
   // Who has most bytes here, and is not ready.
   [[nodiscard]] std::optional<GuestId> find_largest() const;
 
@@ -62,6 +65,7 @@ class Table {
 
   GuestId next_ = 1;
   std::uint64_t bytes_ = 0;
+  std::uint64_t ready_bytes_ = 0;
   std::unordered_map<GuestId, Row> rows_;
   std::array<Queue, shm::kHoldings> queues_;
 };

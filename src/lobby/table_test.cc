@@ -57,6 +57,7 @@ TEST(Table, TheLargestIsFoundAndBytesAreCountedExactly) {
   table.set_bytes(small, 10);
   table.set_bytes(large, 1000);
   table.set_bytes(ready, 100000);
+  EXPECT_EQ(table.ready_bytes(), 100000U);
   EXPECT_EQ(table.find_largest(), large);
   table.set_bytes(large, 5);
   EXPECT_EQ(table.find_largest(), small);

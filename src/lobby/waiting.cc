@@ -1,6 +1,7 @@
 #include "lobby/waiting.h"
 
 #include <algorithm>
+#include <string_view>
 
 #include "base/text.h"
 #include "base/wipe.h"
@@ -59,7 +60,8 @@ void Waiting::look() {
     switch (engine_->next()) {
       case Event::NeedMore:
         if (engine_->pending_output().size() > replies_) {
-          stage_ = Stage::Decided;
+          // Who answers it waits for the body as well.
+          stage_ = has_request_ ? Stage::Enough : Stage::Decided;
         } else if (!has_request_) {
           stage_ = engine_->is_head_started() ? Stage::Head : Stage::Idle;
         }
@@ -98,10 +100,14 @@ void Waiting::begin_body() {
   stage_ = Stage::Body;
   // The bytes are kept by ourselves from now on.
   engine_->forget_unserved();
-  if (fcgi_ != nullptr) {
+  if (fcgi_ != nullptr && fcgi_->request().role != fcgi::Role::Authorizer) {
+    // As cgi::Environment has it: the last one counts, and Caddy's -1 says as little as an empty one.
+    std::string_view text;
     for (const Parameter& parameter : fcgi_->request().parameters) {
-      if (parameter.name != "CONTENT_LENGTH" || parameter.value.empty()) continue;
-      const auto length = parse_decimal(parameter.value);
+      if (parameter.name == "CONTENT_LENGTH") text = parameter.value;
+    }
+    if (!text.empty() && text != "-1") {
+      const auto length = parse_decimal(text);
       // What a worker makes of one that is no number, it may make at once.
       if (length) {
         fcgi_->set_body_length(length);

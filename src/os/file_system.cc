@@ -9,18 +9,19 @@
 namespace bladepsgi::os {
 
 bool is_local_file(int fd) {
-  // GFS2 has no name in linux/magic.h.
-  constexpr std::array<unsigned long, 11> kElsewhere = {
-      NFS_SUPER_MAGIC,  SMB_SUPER_MAGIC,  SMB2_SUPER_MAGIC,  CIFS_SUPER_MAGIC,
-      AFS_SUPER_MAGIC,  CODA_SUPER_MAGIC, V9FS_MAGIC,        FUSE_SUPER_MAGIC,
-      CEPH_SUPER_MAGIC, 0x01161970,       OCFS2_SUPER_MAGIC,
+  // Those without a name in linux/magic.h: XFS, ZFS, bcachefs.
+  constexpr std::array<unsigned long, 14> kLocal = {
+      EXT4_SUPER_MAGIC,     0x58465342,      BTRFS_SUPER_MAGIC,     F2FS_SUPER_MAGIC,
+      TMPFS_MAGIC,          RAMFS_MAGIC,     OVERLAYFS_SUPER_MAGIC, 0x2fc12fc1,
+      0xca451a4e,           SQUASHFS_MAGIC,  ISOFS_SUPER_MAGIC,     EROFS_SUPER_MAGIC_V1,
+      REISERFS_SUPER_MAGIC, HUGETLBFS_MAGIC,
   };
 
   struct statfs about {};
 
   if (::fstatfs(fd, &about) != 0) return false;
   const auto type = static_cast<unsigned long>(static_cast<unsigned int>(about.f_type));
-  return std::find(kElsewhere.begin(), kElsewhere.end(), type) == kElsewhere.end();
+  return std::find(kLocal.begin(), kLocal.end(), type) != kLocal.end();
 }
 
 }  // namespace bladepsgi::os

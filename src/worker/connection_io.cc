@@ -180,7 +180,10 @@ int ConnectionIo::wait_to_send(std::chrono::milliseconds patience, WhileSending&
       if (received && *received < 0) return static_cast<int>(-*received);
       if (received) meanwhile.input_received(static_cast<std::size_t>(*received));
     }
-    if ((watched.revents & ~POLLIN) != 0) return 0;  // room, or an error that sending will tell
+    if ((watched.revents & ~POLLIN) != 0) {
+      meanwhile.stall_ended(os::monotonic_now() - since);
+      return 0;  // room, or an error that sending will tell
+    }
   }
 }
 

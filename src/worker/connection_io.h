@@ -47,6 +47,9 @@ class WhileSending {
   // The peer has taken nothing for so long: how long to wait before this is asked again. Empty: no longer, sending ends with EAGAIN.
   virtual std::optional<std::chrono::nanoseconds> on_stall(
       std::chrono::nanoseconds waited) noexcept = 0;
+
+  // It takes something again, after so long.
+  virtual void stall_ended(std::chrono::nanoseconds /*waited*/) noexcept {}
 };
 
 // Keeps SIGPIPE away while it lives: sendfile(2) has no MSG_NOSIGNAL, and the application may have made the signal deadly again.

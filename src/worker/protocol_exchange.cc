@@ -86,7 +86,7 @@ void ProtocolExchange::attach(os::Fd socket, Transport transport, Arrival arriva
   engine_.reset();
   unread_event_.reset();
   is_last_request_ = false;
-  replies_to_skip_ = arrival.replies;
+  replies_to_skip_ = arrival_replies_ = arrival.replies;
   request_started_ = arrival.started;
   is_overdue_ = arrival.is_overdue;
   is_arrival_ = !arrival.received.empty();
@@ -127,6 +127,11 @@ std::optional<handoff::SendOutcome> ProtocolExchange::hand_over(int channel,
     close();
   }
   return outcome;
+}
+
+bool ProtocolExchange::is_as_it_came() const {
+  const auto unserved = engine_.unserved();
+  return is_arrival_ && unserved && unserved->replies == arrival_replies_;
 }
 
 void ProtocolExchange::close() {
@@ -324,7 +329,8 @@ void ProtocolExchange::forget_request() {
   is_overruled_ = false;
   ended_body_error_ = 0;
   is_finishing_ = is_given_up_ = must_send_rest_ = false;
-  waited_before_ = waited_now_ = {};
+  waited_before_ = {};
+  rest_.reset();
   bytes_left_ = 0;
   pace_.start();
   ended_ = true;
@@ -627,8 +633,6 @@ bool ProtocolExchange::transmit(std::span<iovec> what, bool has_more) {
 std::optional<std::chrono::nanoseconds> ProtocolExchange::on_stall(
     std::chrono::nanoseconds waited) noexcept {
   if (!options_.on_stall) return std::chrono::nanoseconds::max();
-  if (waited < waited_now_) waited_before_ += waited_now_;  // of a wait before this one
-  waited_now_ = waited;
   const WhenStalled decision = options_.on_stall({.waited = waited,
                                                   .waited_in_all = waited_before_ + waited,
                                                   .may_hand_over = may_leave_rest(),
@@ -643,6 +647,10 @@ std::optional<std::chrono::nanoseconds> ProtocolExchange::on_stall(
       return std::nullopt;
   }
   return decision.wait;
+}
+
+void ProtocolExchange::stall_ended(std::chrono::nanoseconds waited) noexcept {
+  waited_before_ += waited;
 }
 
 bool ProtocolExchange::may_leave_rest() {
@@ -708,8 +716,14 @@ void ProtocolExchange::leave_rest(bool keeps) {
   message.file_length = rest.file_length;
   message.file_piece = rest.file_piece;
   const std::size_t unsent = rest.bytes.size();
+  keeps = keeps && !engine_.has_peer_closed() && !is_last_request_;
   const auto unserved = engine_.unserved();
-  keeps = keeps && unserved && !engine_.has_peer_closed() && !is_last_request_;
+  if (keeps && !unserved) {
+    // The rest of the request is on its way yet, and only we know how much to pass over.
+    message.bytes = rest.bytes;
+    send_rest(message, rest);
+    return;
+  }
   if (keeps) {
     message.flags |= handoff::kKeepAfterwards;
     message.replies = unserved->bytes.empty() ? 0 : unserved->replies;
@@ -722,6 +736,7 @@ void ProtocolExchange::leave_rest(bool keeps) {
     const auto outcome = handoff::send(channel, message, io_.descriptor(), rest.file.get());
     if (outcome == handoff::SendOutcome::Sent) {
       bytes_left_ = unsent + rest.file_length;
+      wipe(rest.bytes.data() + unsent, rest.bytes.size() - unsent);
       io_.close();
       return;
     }
@@ -730,9 +745,11 @@ void ProtocolExchange::leave_rest(bool keeps) {
         os::monotonic_now() >= limit) {
       break;
     }
+    // Of descriptors under way poll knows nothing. Not too often: each try fills memory anew.
     pollfd room{.fd = is_full ? channel : -1, .events = POLLOUT, .revents = 0};
-    ::poll(&room, 1, is_full ? 10 : 1);
+    ::poll(&room, 1, 20);
   }
+  wipe(rest.bytes.data() + unsent, rest.bytes.size() - unsent);
   send_rest(message, rest);
 }
 
@@ -952,6 +969,8 @@ std::int64_t ProtocolExchange::send_file(int fd,
   }
   room_used_ += sent;
   body_sent_ += produced;
+  last_file_ = -1;  // it may be closed from now on
+  own_file_.reset();
   return static_cast<std::int64_t>(produced);
 }
 
@@ -1034,6 +1053,8 @@ void ProtocolExchange::end_request() {
   const bool is_input_finished = engine_.is_input_finished();
   const bool keeps = engine_.keeps_connection() && !closes_;
   engine_.request_ended();
+  // What comes from now on is of the next request, and what is sent is not the end of anything.
+  discarding_ = is_finishing_ = false;
   if (rest_) {
     leave_rest(keeps);
     if (lost_) {

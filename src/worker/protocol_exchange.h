@@ -157,6 +157,9 @@ class ProtocolExchange : public runtime::Exchange, private WhileSending {
       Patience patience,
       std::optional<std::chrono::milliseconds> short_wait = std::nullopt);
 
+  // After Incomplete, of a connection that has come with bytes: nothing has come of it that its last holder did not see.
+  [[nodiscard]] bool is_as_it_came() const;
+
   // After Incomplete: it has been waited for long enough.
   void wait_no_longer() { is_overdue_ = true; }
 
@@ -345,6 +348,7 @@ class ProtocolExchange : public runtime::Exchange, private WhileSending {
   void input_received(std::size_t size) noexcept override;
   std::optional<std::chrono::nanoseconds> on_stall(
       std::chrono::nanoseconds waited) noexcept override;
+  void stall_ended(std::chrono::nanoseconds waited) noexcept override;
 
   // How long to wait for input, and when that began: the first wait sets the deadline.
   struct Deadline {
@@ -424,6 +428,7 @@ class ProtocolExchange : public runtime::Exchange, private WhileSending {
   os::Monotonic request_started_{};
   bool is_overdue_ = false;
   bool is_arrival_ = false;  // the connection has come with bytes
+  std::uint32_t arrival_replies_ = 0;
 
   bool has_whole_body_ = true;
 
@@ -466,7 +471,6 @@ class ProtocolExchange : public runtime::Exchange, private WhileSending {
   bool is_given_up_ = false;                  // the peer has been waited for long enough
   bool must_send_rest_ = false;               // nobody else takes it
   std::chrono::nanoseconds waited_before_{};  // to send, in the waits that are over
-  std::chrono::nanoseconds waited_now_{};
   int last_file_ = -1;  // that nothing follows but the end of the response: the application's
   os::Fd own_file_;     // the same, ours
   std::optional<Rest> rest_;

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/text.h"
+#include "base/wipe.h"
 #include "handoff/transfer.h"
 #include "os/clock.h"
 #include "os/fd.h"
@@ -274,6 +275,8 @@ class Worker {
           continue;
       }
       auto received = received_before(incoming);
+      wipe(handoff_buffer_);
+      incoming.message.bytes = {};
       if (!received) {
         peer_log_.say(Severity::Error, received.error().message);
         continue;
@@ -288,6 +291,7 @@ class Worker {
         incoming.message.external_bytes = 0;
         if (handoff::send(inheritance_.parking, incoming.message, incoming.connection.get()) ==
             handoff::SendOutcome::Sent) {
+          wipe(*received);
           return true;
         }
       }
@@ -546,20 +550,25 @@ class Worker {
     if (progress == Progress::Incomplete) {
       if (moment > milliseconds::zero()) patience_.spent(moment, os::monotonic_now());
       const os::Monotonic limit = os::monotonic_now() + inheritance_.options.exchange.head_timeout;
-      if (hand_over()) return progress;
-      while (progress == Progress::Incomplete && is_lobby_behind_ && can_hand_over() &&
-             os::monotonic_now() < limit) {
-        progress = exchange_->take_request(patience, kBetweenTries);
-        if (progress == Progress::Incomplete && hand_over()) return progress;
+      // The lobby has come to another result than we. It should not; but then they shall not send it to and fro.
+      const bool is_disputed = is_from_lobby_ && exchange_->is_as_it_came();
+      if (!is_disputed) {
+        if (hand_over()) return progress;
+        while (progress == Progress::Incomplete && is_lobby_behind_ && can_hand_over() &&
+               os::monotonic_now() < limit) {
+          progress = exchange_->take_request(patience, kBetweenTries);
+          if (progress == Progress::Incomplete && hand_over()) return progress;
+        }
+        // What was ready and still is not complete was made to look so.
+        if (is_from_lobby_ || os::monotonic_now() >= limit) exchange_->wait_no_longer();
       }
-      // What was ready and still is not complete was made to look so.
-      if (is_from_lobby_ || os::monotonic_now() >= limit) exchange_->wait_no_longer();
       if (progress == Progress::Incomplete) progress = exchange_->take_request(patience);
     }
     // Behind those who wait for a permit already.
-    if (progress == Progress::Ready && !exchange_->has_whole_body() && !is_from_lobby_ &&
-        (lobby_.held(shm::Holding::SlowBody) > 0 || !take_slow_permit()) && hand_over()) {
-      return Progress::Incomplete;
+    if (progress == Progress::Ready && !exchange_->has_whole_body() && !has_slow_permit_) {
+      const bool others_first = !is_from_lobby_ && lobby_.held(shm::Holding::SlowBody) > 0;
+      if ((others_first || !take_slow_permit()) && !is_from_lobby_ && hand_over())
+        return Progress::Incomplete;
     }
     return progress;
   }
@@ -575,12 +584,17 @@ class Worker {
       patience_.spent(stall.waited, os::monotonic_now());
       return {.action = Action::HandOver};
     }
-    if (stall.waited < kStallLook)
-      return {.action = Action::Wait, .wait = kStallLook - stall.waited};
+    if (stall.waited_in_all < kStallLook)
+      return {.action = Action::Wait, .wait = kStallLook - stall.waited_in_all};
     if (!has_slow_permit_ && !take_slow_permit() && stall.waited_in_all > kWithoutPermit &&
         !lobby_.is_stopping()) {
-      const bool others_wait = is_somebody_waiting() || lobby_.readies() != 0;
-      if (others_wait && std::exchange(others_waited_, true)) {
+      const os::Monotonic now = os::monotonic_now();
+      if (!is_somebody_waiting() && !is_readable(inheritance_.ready)) {
+        others_wait_since_.reset();
+      } else if (!others_wait_since_) {
+        others_wait_since_ = now;
+      } else if (now - *others_wait_since_ >= kStallLook) {
+        others_wait_since_.reset();
         slot_.count(shm::Event::TimedOut);
         peer_log_.say(
             Severity::Warning,
@@ -590,18 +604,23 @@ class Worker {
                         printable(exchange_->request_id())));
         return {.action = Action::GiveUp};
       }
-      others_waited_ = others_wait;
     }
     return {.action = Action::Wait, .wait = kStallLook};
   }
 
+  // With too many of them there, who takes his most slowly has to go.
   [[nodiscard]] bool has_lobby_room_for(std::uint64_t bytes) const {
-    return bytes <= kLargestRest &&
-           lobby_.bytes_unsent() + bytes <= inheritance_.options.lobby_memory;
+    return bytes <= std::min(kLargestRest, inheritance_.options.lobby_memory);
+  }
+
+  [[nodiscard]] static bool is_readable(int socket) {
+    pollfd watched{.fd = socket, .events = POLLIN, .revents = 0};
+    return ::poll(&watched, 1, 0) > 0;
   }
 
   // To serve a request whose body is not here.
   bool take_slow_permit() {
+    if (has_slow_permit_) return true;
     has_slow_permit_ = lobby_.slow_bodies().try_acquire(slot_.index());
     return has_slow_permit_;
   }
@@ -826,8 +845,8 @@ class Worker {
   bool is_from_lobby_ = false;    // so is the request on it
   bool is_fresh_ = false;         // nothing has come yet on the connection that is attached
   bool has_slow_permit_ = false;  // to serve a request whose body is not here
-  bool others_waited_ = false;    // when it was looked last, while a peer did not take its response
-  int watched_kept_ = -1;         // in epoll_
+  std::optional<os::Monotonic> others_wait_since_;  // while a peer does not take its response
+  int watched_kept_ = -1;                           // in epoll_
   os::Fd epoll_;
   os::Monotonic kept_since_{};  // end of its last request
   std::vector<pollfd> waiting_;

@@ -59,7 +59,7 @@ my %half = (
     'within the body' => begin(1, keep => 1) . params(1, post(100_000)) . record(FCGI_STDIN, 1, 'x' x 30_000),
 );
 
-my $server = BladePSGI::Test->start(app => $app, workers => 2, options => ['--head-timeout=10m', '--body-timeout=10m', '--send-timeout=10m', '--min-body-rate=0', '--lobby-memory=4G']);
+my $server = BladePSGI::Test->start(app => $app, workers => 2, options => ['--head-timeout=10m', '--body-timeout=10m', '--send-timeout=10m', '--min-body-rate=0']);
 my @workers = sort { $a <=> $b } $server->worker_pids;
 my @nuisances;
 

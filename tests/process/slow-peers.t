@@ -35,6 +35,8 @@ sub requests {
         [ 'FastCGI' => request_bytes(uri => "$uri/get") => "$uri/get 0 whole" ],
         [ 'FastCGI' => request_bytes(uri => "$uri/post", method => 'POST', body => $body, chunk => 1000, padding => 3) => "$uri/post 3000 whole" ],
         [ 'FastCGI' => request_bytes(uri => "$uri/long", env => { HTTP_LONG => 'x' x 200_000 }) => "$uri/long 0 whole" ],
+        # As Caddy does for a body whose length it does not know.
+        [ 'FastCGI' => request_bytes(uri => "$uri/unknown", method => 'POST', body => $body, env => { CONTENT_LENGTH => -1 }) => "$uri/unknown 3000 whole" ],
         [ 'HTTP' => http_request(uri => "$uri/get", close => 1) => "$uri/get 0 whole" ],
         [ 'HTTP' => http_request(uri => "$uri/post", body => $body, close => 1) => "$uri/post 3000 whole" ],
         [ 'HTTP' => http_request(uri => "$uri/chunks", body => [ 'a' x 500, $body ], close => 1) => "$uri/chunks 3500 whole" ],
