@@ -97,6 +97,8 @@ struct Config {
   std::chrono::milliseconds load_timeout{};
   bool no_preload = false;
   std::uint32_t reload_step = 0;
+  std::string probe;  // path and query; empty: none
+  std::chrono::milliseconds probe_timeout{};
 
   // Processes
   std::string proctitle_prefix;

@@ -305,6 +305,12 @@ inline constexpr std::array kOptions{
            Number{&Config::reload_step, 1, kMostWorkers},
            "When the application is loaded again, so many workers are replaced at once. Each goes "
            "on serving until its successor is ready."},
+    Option{"probe", "", "PATH", "", "none", Section::Application, Text{&Config::probe},
+           "When the application is loaded again, ask the first new worker for this path (with a "
+           "query, if there is one) before it serves anybody else. Unless it answers with a status "
+           "from 200 to 399, the running generation stays."},
+    Option{"probe-timeout", "", "TIME", "30s", "", Section::Application,
+           Duration{&Config::probe_timeout, kShortest, kLongest}, "How long that answer may take."},
 
     Option{"workers", "", "NUMBER", "", "one for each processor, at least 2", Section::Processes,
            Number{&Config::workers, 1, kMostWorkers}, "Number of worker processes.", false,

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "base/text.h"
 #include "config/options.h"
 #include "os/privileges.h"
 #include "os/system_error.h"
@@ -168,6 +169,14 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
   pool.shared_memory = config.shared_memory;
   pool.load_timeout = config.load_timeout;
   pool.reload_step = config.reload_step;
+  if (!config.probe.empty() && (config.probe.front() != '/' ||
+                                std::any_of(config.probe.begin(), config.probe.end(),
+                                            [](char c) { return c <= ' ' || c >= '\x7f'; }))) {
+    return fail(Remedy::Refuse, "--probe: '" + printable(config.probe) +
+                                    "' is no path: it begins with / and is written as in a URL");
+  }
+  pool.probe = config.probe;
+  pool.probe_timeout = config.probe_timeout;
 
   zygote::Options& zygote = pool.zygote;
   zygote.title_prefix = config.proctitle_prefix;

@@ -32,6 +32,8 @@ struct PoolOptions {
   std::uint64_t shared_memory = 0;  // bytes of address space for semaphores and atomics
   std::chrono::milliseconds load_timeout{};
   std::uint32_t reload_step = 1;  // workers that change over at once
+  std::string probe;              // what a new generation is asked for; empty: nothing
+  std::chrono::milliseconds probe_timeout{};
   zygote::Options zygote;
 };
 

@@ -533,7 +533,8 @@ void Pool::request_child(Kind kind, std::string role, std::uint32_t number) {
 Result<void> Pool::try_request_child(ZygoteLink& from,
                                      Kind kind,
                                      std::string role,
-                                     std::uint32_t number) {
+                                     std::uint32_t number,
+                                     int probation) {
   const std::uint32_t generation = from.generation;
   const bool is_worker = kind == Kind::Worker;
   std::optional<os::Pipe> wake;
@@ -580,6 +581,7 @@ Result<void> Pool::try_request_child(ZygoteLink& from,
     if (end->is_open()) fds.push_back(end->get());
   }
   if (wake) fds.insert(fds.end(), {wake->read.get(), wake->write.get()});
+  if (probation >= 0) fds.push_back(probation);
   if (!is_preloading()) {
     process.load_deadline = limit_loading(
         is_worker ? fmt::format("in worker {} ", number) : fmt::format("in {} ", process.role),
@@ -594,7 +596,8 @@ Result<void> Pool::try_request_child(ZygoteLink& from,
   const zygote::Message message{
       .kind = is_worker ? zygote::MessageKind::ForkWorker : zygote::MessageKind::ForkAuxiliary,
       .slot = index,
-      .number = number};
+      .number = number,
+      .value = probation >= 0 ? 1 : 0};
   if (auto sent = zygote::send(from.control.get(), message, process.role, fds); !sent) {
     environment_.loop->cancel(process.load_deadline);
     environment_.log->finish(opened->source);
@@ -756,6 +759,7 @@ Pool::Position& Pool::position_of(const Process& process) {
       return lobby_position_;
     case Kind::Monitoring:
       return monitoring_position_;
+    case Kind::Probe:  // has none: it is not kept running
     case Kind::Zygote:
       return zygote_position_;
     case Kind::Worker:
@@ -870,6 +874,10 @@ void Pool::process_ended(Handle handle, int status) {
                          os::describe_status(status), last ? describe_request(*last, now) : "");
   }
   if (process.is_rejected) return;
+  if (process.kind == Kind::Probe) {
+    on_probe_ended(os::is_clean_exit(status), last_error.empty() ? report : last_error);
+    return;
+  }
   if (is_stopping_) {
     if (!is_expected && pid != 0 && process.kind != Kind::Zygote)
       environment_.log->log(Severity::Error, report);
@@ -983,6 +991,8 @@ void Pool::restart(Kind kind, std::uint32_t number) {
     case Kind::Monitoring:
       try_or_retry(kind, attempt([this] { return start_monitoring(); }));
       break;
+    case Kind::Probe:
+      break;
     case Kind::Zygote:
       try_or_retry(kind, attempt([this] { return start_zygote(); }));
       break;
@@ -1031,7 +1041,8 @@ std::optional<Pool::Handle> Pool::find_slot(shm::SlotIndex slot) {
 std::uint32_t Pool::oldest_generation() const {
   std::uint32_t oldest = zygote_.generation;
   for (const Process& process : processes_) {
-    if (process.kind != Kind::Lobby && process.kind != Kind::Monitoring)
+    if (process.kind != Kind::Lobby && process.kind != Kind::Monitoring &&
+        process.kind != Kind::Probe)
       oldest = std::min(oldest, process.generation);
   }
   return oldest;

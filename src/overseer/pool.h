@@ -84,7 +84,7 @@ class Pool {
       const;  // "3 workers still serving, oldest GET /report 12 s"
 
  private:
-  enum class Kind : std::uint8_t { Lobby, Monitoring, Zygote, Worker, Auxiliary };
+  enum class Kind : std::uint8_t { Lobby, Monitoring, Probe, Zygote, Worker, Auxiliary };
 
   // One process from its request until it was reaped.
   struct Process {
@@ -150,6 +150,8 @@ class Pool {
   void on_candidate_loaded(Process& zygote, std::chrono::milliseconds took);
   void prove_candidate();
   void on_candidate_ready(Handle worker);
+  Result<void> start_probe();
+  void on_probe_ended(bool is_good, std::string reason);
   void on_candidate_failed(std::string reason);
   void accept_candidate();
   void reject_candidate();
@@ -172,7 +174,8 @@ class Pool {
   Result<void> try_request_child(ZygoteLink& from,
                                  Kind kind,
                                  std::string role,
-                                 std::uint32_t number);
+                                 std::uint32_t number,
+                                 int probation = -1);
   void tell_to_leave(Process& process);
   void forget_unclaimed();
   void on_ready(Handle process);
@@ -226,6 +229,7 @@ class Pool {
 
   // The generation that shall take the place of the running one, until it does.
   std::optional<ZygoteLink> candidate_;
+  os::Fd probation_;  // to its first worker, which serves nobody else while this is open
   supervise::ReloadPolicy reload_;
   std::vector<std::function<void(const ReloadOutcome&)>> reload_waits_;       // for this one
   std::vector<std::function<void(const ReloadOutcome&)>> next_reload_waits_;  // for the next

@@ -1,11 +1,18 @@
 // Pool, the part that exchanges one generation for the next: supervise::ReloadPolicy says what is to be done, here it is done.
 #include <fmt/format.h>
+#include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <csignal>
+#include <tuple>
 #include <utility>
 
 #include "base/text.h"
+#include "handoff/transfer.h"
+#include "monitoring/probe.h"
+#include "os/system_error.h"
 #include "overseer/pool.h"
 
 namespace bladepsgi::overseer {
@@ -91,15 +98,75 @@ void Pool::on_candidate_loaded(Process& zygote, std::chrono::milliseconds took) 
 }
 
 void Pool::prove_candidate() {
-  if (auto asked = try_request_child(*candidate_, Kind::Worker, "worker", 0); !asked) {
+  os::Fd theirs;
+  if (!options_.probe.empty()) {
+    std::tie(probation_, theirs) = os::make_message_pair();
+    os::set_non_blocking(theirs.get());
+  }
+  if (auto asked = try_request_child(*candidate_, Kind::Worker, "worker", 0, theirs.get());
+      !asked) {
     on_candidate_failed(asked.error().message.empty() ? "its zygote takes no requests"
                                                       : asked.error().message);
   }
 }
 
 void Pool::on_candidate_ready(Handle worker) {
+  if (probation_.is_open()) {
+    if (auto started = start_probe(); !started) on_candidate_failed(started.error().message);
+    return;
+  }
   follow(reload_.on(Event::Proved), {});
   if (worker->generation == zygote_.generation) seat(worker);
+}
+
+// One connection: its one end goes to the worker, at the other one somebody asks.
+Result<void> Pool::start_probe() {
+  std::array<int, 2> fds{};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds.data()) != 0)
+    return fail(os::system_failure(errno, "make a connection for the probe request"));
+  const os::Fd ours(fds[0]);
+  const os::Fd workers(fds[1]);
+  os::set_non_blocking(workers.get());
+  const auto& listening = listeners_.listening();
+  const bool is_fcgi = std::any_of(
+      listening.begin(), listening.end(),
+      [](const worker::Listening& one) { return one.protocol == worker::Protocol::FastCgi; });
+  handoff::Message message;
+  message.protocol = is_fcgi ? handoff::Protocol::FastCgi : handoff::Protocol::Http;
+  if (const auto sent = handoff::send(probation_.get(), message, workers.get());
+      sent != handoff::SendOutcome::Sent) {
+    return fail(Remedy::Retry,
+                fmt::format("cannot hand the probe request's connection to a worker: {}",
+                            handoff::describe(sent)));
+  }
+  Process process;
+  process.kind = Kind::Probe;
+  process.role = "probe";
+  return start_beside(std::move(process), {ours.get()}, [&](os::LogChannel log) {
+    const auto answered = monitoring::probe(
+        ours.get(), is_fcgi ? monitoring::ProbeProtocol::FastCgi : monitoring::ProbeProtocol::Http,
+        options_.probe, options_.probe_timeout);
+    if (answered) return 0;
+    log.text(Severity::Error, answered.error().message);
+    return 1;
+  });
+}
+
+void Pool::on_probe_ended(bool is_good, std::string reason) {
+  if (!candidate_) return;
+  if (!is_good) {
+    on_candidate_failed(std::move(reason));
+    return;
+  }
+  const std::uint32_t generation = candidate_->generation;
+  follow(reload_.on(Event::Proved), {});
+  if (zygote_.generation != generation) return;
+  for (auto process = processes_.begin(); process != processes_.end(); ++process) {
+    if (process->kind == Kind::Worker && process->generation == generation && process->is_ready) {
+      seat(process);
+      return;
+    }
+  }
 }
 
 void Pool::on_candidate_failed(std::string reason) {
@@ -115,6 +182,7 @@ void Pool::accept_candidate() {
   forget(zygote_);  // which is what a zygote ends for
   zygote_ = std::move(*candidate_);
   candidate_.reset();
+  probation_.reset();  // which is what its first worker waits for
   zygote_position_.policy.served();
   board_->set_generations(zygote_.generation, std::min(oldest_generation(), zygote_.generation));
   static_cast<void>(zygote::send(zygote_.control.get(), {.kind = zygote::MessageKind::Rename},
@@ -137,10 +205,12 @@ void Pool::reject_candidate() {
   const std::uint32_t generation = candidate_->generation;
   forget(*candidate_);
   candidate_.reset();
+  probation_.reset();
   bool has_zygote = false;
   for (Process& process : processes_) {
-    const bool is_of_it = process.generation == generation &&
-                          (process.kind == Kind::Zygote || process.kind == Kind::Worker);
+    const bool is_of_it = process.kind == Kind::Probe ||
+                          (process.generation == generation &&
+                           (process.kind == Kind::Zygote || process.kind == Kind::Worker));
     if (is_of_it) {
       process.is_rejected = process.is_leaving = process.is_given_up = true;
       process.child.signal(SIGKILL);

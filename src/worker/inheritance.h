@@ -53,6 +53,8 @@ struct Inheritance {
   // Message sockets (handoff/transfer.h) to and from the lobby; -1: there is none.
   int parking = -1;  // connections that wait
   int ready = -1;    // those with a request, shared with every sibling
+  // A message socket: connections that come over it are served before any other, until its other end is closed. -1: none.
+  int probation = -1;
   const shm::Mapping* mapping = nullptr;
   std::uint32_t slot = 0;
   std::uint32_t number = 0;

@@ -127,10 +127,6 @@ class Worker {
         epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
     make_exchanges();
     if (!epoll_.is_open()) throw os::SystemError(errno, "create epoll set");
-    // Every sibling watches the listeners; EXCLUSIVE wakes one of them instead of all.
-    for (const Listening& listener : inheritance_.listeners)
-      watch(listener.fd, EPOLLIN | EPOLLEXCLUSIVE);
-    if (inheritance_.ready >= 0) watch(inheritance_.ready, EPOLLIN | EPOLLEXCLUSIVE);
     watch(inheritance_.wake_read, EPOLLIN);
     inheritance_.host->become(runtime::ChildRole::Worker, inheritance_.slot,
                               inheritance_.log_channel, &slot_);
@@ -141,6 +137,8 @@ class Worker {
     slot_.become_idle();
     channel_.ready(::getpid());
     os::unblock_all_signals();
+    if (inheritance_.probation >= 0) prove();
+    open_doors();
     while (!is_leaving()) {
       // Others first: who waits there has nobody, while a kept connection belongs to a peer that has others.
       if (serve_others()) continue;
@@ -190,6 +188,33 @@ class Worker {
     if (inheritance_.parking < 0) return;
     if (fcgi_) fcgi_->keep_unserved();
     if (http_) http_->keep_unserved();
+  }
+
+  // Every sibling watches the listeners; EXCLUSIVE wakes one of them instead of all.
+  void open_doors() {
+    for (const Listening& listener : inheritance_.listeners)
+      watch(listener.fd, EPOLLIN | EPOLLEXCLUSIVE);
+    if (inheritance_.ready >= 0) watch(inheritance_.ready, EPOLLIN | EPOLLEXCLUSIVE);
+  }
+
+  // Serves who comes over the probation socket, and nobody else; and nobody else serves them.
+  void prove() {
+    is_on_probation_ = true;
+    while (!is_leaving()) {
+      handoff::Incoming incoming = handoff::receive(inheritance_.probation, handoff_buffer_);
+      if (incoming.outcome == handoff::ReceiveOutcome::Received) {
+        attach_from_lobby(std::move(incoming), {});
+        serve(ProtocolExchange::Patience::Wait);
+        if (exchange_->is_attached()) exchange_->close();
+        continue;
+      }
+      if (incoming.outcome != handoff::ReceiveOutcome::Empty) break;
+      std::array<pollfd, 2> watched{
+          {{.fd = inheritance_.probation, .events = POLLIN, .revents = 0},
+           {.fd = inheritance_.wake_read, .events = POLLIN, .revents = 0}}};
+      ::poll(watched.data(), watched.size(), -1);
+    }
+    is_on_probation_ = false;
   }
 
   // Looks now and then.
@@ -342,7 +367,8 @@ class Worker {
 
   // While the server stops nobody will come back from the lobby.
   [[nodiscard]] bool can_hand_over() const {
-    return inheritance_.parking >= 0 && lobby_.is_there() && !lobby_.is_stopping();
+    return inheritance_.parking >= 0 && !is_on_probation_ && lobby_.is_there() &&
+           !lobby_.is_stopping();
   }
 
   // To the lobby, with what has come of a request. False: we still have it.
@@ -843,6 +869,7 @@ class Worker {
   os::Monotonic last_ready_look_{};
   bool is_lobby_behind_ = false;  // when something was to be handed over last
   bool is_from_lobby_ = false;    // so is the request on it
+  bool is_on_probation_ = false;  // serves nobody but who comes over the probation socket
   bool is_fresh_ = false;         // nothing has come yet on the connection that is attached
   bool has_slow_permit_ = false;  // to serve a request whose body is not here
   std::optional<os::Monotonic> others_wait_since_;  // while a peer does not take its response

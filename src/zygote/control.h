@@ -23,7 +23,7 @@ namespace bladepsgi::zygote {
 
 enum class MessageKind : std::uint32_t {
   // overseer → zygote; descriptors of the child come with it: standard output and error (not with raw output), log channel,
-  // for a worker both ends of its wake pipe; text: its role
+  // for a worker both ends of its wake pipe, and one end of its probation socket if value is 1; text: its role
   ForkWorker = 1,
   ForkAuxiliary,
   // overseer → zygote; text: its process title

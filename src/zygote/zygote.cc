@@ -302,6 +302,8 @@ class Zygote {
 
   int run_worker(ReceivedMessage& request) {
     worker::Inheritance child;
+    const os::Fd probation = request.message.value == 1 ? take_last(request) : os::Fd();
+    child.probation = probation.get();
     const os::Fd wake_write = take_last(request);
     const os::Fd wake_read = take_last(request);
     child.wake_read = wake_read.get();
@@ -309,9 +311,9 @@ class Zygote {
     child.log_channel = enter_child(request);
     inheritance_.title->set(
         fmt::format("{}: worker {}", options_.title_prefix, request.message.number));
-    keep_from_kids({child.wake_read, child.wake_write});
+    keep_from_kids({child.wake_read, child.wake_write, child.probation});
     if (const int code = take_application(request.message.slot); code != 0) return code;
-    keep_from_kids({child.wake_read, child.wake_write});
+    keep_from_kids({child.wake_read, child.wake_write, child.probation});
     child.listeners = inheritance_.listeners;
     child.parking = inheritance_.parking;
     child.ready = inheritance_.ready;

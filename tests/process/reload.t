@@ -186,6 +186,56 @@ subtest '--reload-step' => sub {
     is $server->stop, 'exit 0', 'stops';
 };
 
+subtest '--probe' => sub {
+    for my $protocol (qw(FastCGI HTTP)) {
+        my @options = ('--probe=/up?deep=1', '--probe-timeout=2s');
+        my $server = $protocol eq 'FastCGI' ? start(options => \@options)
+            : BladePSGI::Test->start(app => app_code(1), words => [ @options, '--workers=3', '--http=127.0.0.1:0', 'app.psgi' ]);
+        my $get = sub { $protocol eq 'FastCGI' ? $server->get('/')->{body} : BladePSGI::Test::HTTP::http($server)->request(uri => '/')->{body} };
+        my @before = sort { $a <=> $b } $server->worker_pids;
+        my $answering = sub {
+            my ($version, $how) = @_;
+            write_text($server->folder . '/app.psgi', <<"PERL");
+use strict; use warnings;
+sub {
+    my (\$env) = \@_;
+    if (\$env->{PATH_INFO} eq '/up') {
+        open my \$f, '>>', 'asked' or die \$!;
+        print \$f "\$\$ \$env->{REQUEST_METHOD} \$env->{REQUEST_URI}\\n";
+        close \$f;
+        $how
+    }
+    return [200, [], ["version $version \$\$"]];
+};
+PERL
+        };
+        for my $case (
+            [ 'a status of 500' => q{return [500, [], ['no']];} => qr{the probe request '/up\?deep=1' was answered with status 500} ],
+            [ 'an exception'    => q{die "not up\n";} => qr{was answered with status 500} ],
+            [ 'a crash'         => q{kill SEGV => $$; sleep 10;} => qr{SIGSEGV|the connection ended} ],
+            [ 'no answer'       => q{sleep 1 while 1;} => qr{was not answered within 2 s \(--probe-timeout\)} ],
+        ) {
+            my ($name, $how, $reason) = @$case;
+            $answering->(2, $how);
+            my $log = reload($server);
+            like $log, qr/the reload has failed: .*$reason.*; generation 1 goes on serving/, "$protocol, $name: refused";
+            like $get->(), qr/version 1/, 'the old one serves';
+            is_deeply [ sort { $a <=> $b } $server->worker_pids ], \@before, 'by the same workers';
+        }
+        unlink $server->folder . '/asked';
+        $answering->(2, q{return [204, [], []];});
+        like reload($server), qr/all 3 workers have changed over/, "$protocol: a good answer is good";
+        my @asked = split /\n/, read_text($server->folder . '/asked');
+        is scalar(@asked), 1, 'one worker was asked, once';
+        my ($pid, @what) = split / /, $asked[0];
+        is "@what", 'GET /up?deep=1', 'for that path';
+        ok scalar(grep { $_ == $pid } $server->worker_pids), 'and it serves now';
+        like $get->(), qr/version 2/, 'the new version serves' for 1 .. 5;
+        is $server->stop, 'exit 0', 'stops';
+        is_deeply [ $server->survivors ], [], 'nothing is left';
+    }
+};
+
 subtest 'auxiliary processes, semaphores and atomics' => sub {
     my $loader = sub {
         my ($version, $top) = @_;
