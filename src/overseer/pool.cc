@@ -690,14 +690,21 @@ void Pool::seat(Handle process) {
   announce_changeover();
 }
 
-// The end of what "workers change over" began.
+// The end of what "workers change over" began: who asks from now on is answered by the new code. An old worker may still have a request, but
+// none waits for one.
 void Pool::announce_changeover() {
   if (!changes_over_ || is_stopping_) return;
   std::uint32_t workers = 0;
   for (const Process& process : processes_) {
-    if (process.kind == Kind::Worker && process.is_ready &&
-        process.generation == zygote_.generation)
+    if (process.kind != Kind::Worker) continue;
+    if (process.generation != zygote_.generation) {
+      const auto slot = board_->snapshot(*process.slot);
+      const bool is_busy =
+          slot && (slot->state == shm::State::Busy || slot->state == shm::State::Cleanup);
+      if (!is_busy) return;
+    } else if (process.is_ready) {
       ++workers;
+    }
   }
   if (workers < options_.workers) return;
   changes_over_ = false;
@@ -904,6 +911,7 @@ void Pool::process_ended(Handle handle, int status) {
   if (process.is_leaving || has_successor(process)) {
     if (!is_expected)
       environment_.log->log(Severity::Error, report + "; its successor is there already");
+    announce_changeover();
     return;
   }
   if (!is_expected && environment_.stop_on_crash) {
