@@ -448,8 +448,16 @@ BodyAhead Connection::body_ahead() const {
       ahead.bytes += std::min<std::size_t>(header.content_length, here.size() - at);
     } else if (is_ours || header.version != kVersion1) {
       ahead.is_whole = true;  // the end, an abort, or what breaks the protocol
-    } else {
-      ahead.needs_answer = true;  // a question, or a second request
+    } else if (header.is(RecordType::BeginRequest)) {
+      ahead.needs_answer = true;
+    } else if (header.request_id == kManagementId) {
+      // A question is answered when all of it is here. What is for somebody else is passed over.
+      const std::size_t end = at + header.content_length;
+      if (is_application_type(header.type)) {
+        ahead.is_whole = true;
+      } else if (!header.is(RecordType::GetValues) || end <= here.size()) {
+        ahead.needs_answer = true;
+      }
     }
     at += std::size_t{header.content_length} + header.padding_length;
   }
