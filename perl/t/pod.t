@@ -6,7 +6,7 @@ use Pod::Checker ();
 use Test::More;
 
 # Every module has documentation without mistakes, and says something about each public method.
-for my $module (qw(BPSGI BPSGI::Context BPSGI::Semaphore BPSGI::AtomicInt64 Plack::Handler::BladePSGI)) {
+for my $module (qw(BPSGI BPSGI::Context BPSGI::Semaphore BPSGI::AtomicInt64 BPSGI::Timeout Plack::Handler::BladePSGI)) {
     (my $path = "$module.pm") =~ s{::}{/}g;
     my $file = "$FindBin::Bin/../lib/$path";
     my $checker = Pod::Checker->new(-warnings => 1);

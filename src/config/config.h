@@ -127,6 +127,9 @@ struct Config {
   std::chrono::milliseconds send_timeout{};
   std::chrono::milliseconds idle_timeout{};
   std::chrono::milliseconds request_wait{};
+  std::chrono::milliseconds request_timeout{};  // 0: none
+  std::chrono::milliseconds request_timeout_grace{};
+  std::chrono::milliseconds queue_timeout{};  // 0: none
 
   // Request limits
   std::uint64_t max_params_bytes = 0;

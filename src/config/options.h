@@ -232,7 +232,7 @@ inline constexpr std::array<Purpose, 6> kPurposes{{
      {"http", "fastcgi", "listen", "port", "socket-group", "socket-mode", "trust-proxy", "health",
       "stats"}},
     {"Processes", {"workers", "user", "group", "on-crash", "daemonize", "pidfile"}},
-    {"Requests", {"input", "max-body", "head-timeout", "body-timeout"}},
+    {"Requests", {"request-timeout", "input", "max-body", "head-timeout", "body-timeout"}},
     {"Log", {"access-log", "errors"}},
     {"Looking at it", {"print-config", "ping"}},
 }};
@@ -395,6 +395,20 @@ inline constexpr std::array kOptions{
         "forwarded: Forwarded (RFC 7239). both: for a front end that writes or removes all of "
         "these."},
 
+    Option{"request-timeout", "", "TIME", "0", "", Section::TimeLimits,
+           Duration{&Config::request_timeout, std::chrono::milliseconds{0}, kLongest},
+           "How long the application may have a request, 0 for no limit. Over it, a BPSGI::Timeout "
+           "is thrown into the application, every second again, and what it does not catch is "
+           "answered with status 504. Waiting for the client does not count."},
+    Option{"request-timeout-grace", "", "TIME", "5s", "", Section::TimeLimits,
+           Duration{&Config::request_timeout_grace, std::chrono::milliseconds{0}, kLongest},
+           "How long after that an application that goes on all the same is ended: with status "
+           "504 where nothing has been sent, and a new worker in its place."},
+    Option{"queue-timeout", "", "TIME", "0", "", Section::TimeLimits,
+           Duration{&Config::queue_timeout, std::chrono::milliseconds{0}, kLongest},
+           "Answer a request with status 503 when it has waited longer before it reaches the "
+           "application, 0 for no limit. Only where a front end says in X-Request-Start or "
+           "X-Queue-Start when it got the request."},
     Option{
         "head-timeout", "", "TIME", "10s", "", Section::TimeLimits,
         Duration{&Config::head_timeout, kShortest, kLongest},

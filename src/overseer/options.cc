@@ -28,6 +28,9 @@ worker::Options make_worker_options(const config::Config& config, std::uint32_t 
   options.idle_timeout = config.idle_timeout;
   options.short_wait = config.request_wait;
   options.lobby_memory = config.lobby_memory;
+  options.time_limit.limit = config.request_timeout;
+  options.time_limit.grace = config.request_timeout_grace;
+  options.queue_timeout = config.queue_timeout;
   worker::ExchangeOptions& exchange = options.exchange;
   exchange.head_timeout = config.head_timeout;
   exchange.body_timeout = config.body_timeout;
@@ -187,6 +190,7 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
   zygote.load.loader = config.loader;
   zygote.load.include_directories = config.include_directories;
   zygote.load.modules = config.modules;
+  zygote.load.request_timeout = config.request_timeout;
   zygote.load.environment_name = config.plack_env;
   zygote.load.error_stream = config.errors == config::Errors::FastCgi
                                  ? runtime::ErrorStream::Protocol

@@ -106,7 +106,28 @@ Result<void> Pool::start() {
   if (has_monitoring()) {
     if (auto started = start_monitoring(); !started) return started;
   }
+  if (options_.zygote.worker.time_limit.limit != milliseconds::zero()) kill_overdue();
   return start_zygote();
+}
+
+// A worker ends itself when its request is over every limit. One that cannot (its signals are blocked, or it hangs in the kernel)
+// leaves that to us. No request can be overdue before the first of their deadlines, or before one that begins now could be.
+void Pool::kill_overdue() {
+  const worker::TimeLimitOptions& limits = options_.zygote.worker.time_limit;
+  const os::Monotonic now = os::monotonic_now();
+  os::Monotonic next = now + limits.limit + limits.grace + worker::kOverseerPatience;
+  for (Process& process : processes_) {
+    if (process.kind != Kind::Worker || !process.slot || process.is_overdue) continue;
+    const auto slot = board_->snapshot(*process.slot);
+    if (!slot || slot->call_deadline == os::Monotonic{}) continue;
+    if (now < slot->call_deadline) {
+      next = std::min(next, slot->call_deadline);
+      continue;
+    }
+    process.is_overdue = true;
+    process.child.signal(SIGKILL);
+  }
+  overdue_look_ = environment_.loop->call_at(next, [this] { kill_overdue(); });
 }
 
 void Pool::warn_about_machine() {
@@ -827,13 +848,14 @@ void Pool::process_ended(Handle handle, int status) {
   // A worker says in its slot that it leaves of its own accord (harakiri, exit in the application).
   const bool is_auxiliary = process.kind == Kind::Auxiliary;
   const bool still_loads = !is_preloading() && !process.is_ready;
+  const bool has_timed_out = process.is_overdue || (last && last->has_timed_out);
   const supervise::Ending ending{
       .was_clean = os::is_clean_exit(status),
       .was_terminated = WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM,
       .said_goodbye = last && last->state == shm::State::Gone,
       .was_told = process.is_leaving,
       .is_stopping = is_stopping_,
-      .was_killed = was_killed_,
+      .was_killed = was_killed_ || has_timed_out,
       .goes_its_own_way = is_auxiliary,
       .may_die_of_sigterm = is_auxiliary || still_loads,
   };
@@ -843,7 +865,7 @@ void Pool::process_ended(Handle handle, int status) {
       process.kind == Kind::Worker ? fmt::format("worker {}", process.number) : process.role;
   // Loading is not living: what has not become ready has died early, however long that took.
   supervise::Life life{.started = process.is_ready ? process.started : now, .died = now};
-  life.served = last && last->requests > 0;
+  life.served = has_timed_out || (last && last->requests > 0);
 
   if (process.kind == Kind::Zygote) {
     const bool was_loaded = process.is_ready;
@@ -876,6 +898,10 @@ void Pool::process_ended(Handle handle, int status) {
   } else if (still_loads && WIFEXITED(status) &&
              WEXITSTATUS(status) == to_int(config::ExitCode::ApplicationNotLoaded)) {
     report = fmt::format("{} (pid {}) could not load the application", who, pid);
+  } else if (has_timed_out) {
+    report = fmt::format("{} (pid {}) {}{}, over --request-timeout and --request-timeout-grace",
+                         who, pid, process.is_overdue ? "had to be killed" : "has ended itself",
+                         describe_request(*last, now));
   } else {
     report = fmt::format("{} (pid {}) died unexpectedly: {}{}", who, pid,
                          os::describe_status(status), last ? describe_request(*last, now) : "");
@@ -886,7 +912,7 @@ void Pool::process_ended(Handle handle, int status) {
     return;
   }
   if (is_stopping_) {
-    if (!is_expected && pid != 0 && process.kind != Kind::Zygote)
+    if ((!is_expected || has_timed_out) && pid != 0 && process.kind != Kind::Zygote)
       environment_.log->log(Severity::Error, report);
     return;
   }

@@ -97,6 +97,7 @@ class Pool {
     bool is_ready = false;
     bool is_leaving = false;   // told to leave, or replaced: its end is expected
     bool is_rejected = false;  // killed with the generation that it belongs to
+    bool is_overdue = false;   // its request has outlived every limit, and it was killed
     os::Monotonic started{};
     LogSink::SourceId source = 0;
     os::Fd wake;  // of a worker: a byte into it makes it look whether it was told to leave
@@ -164,6 +165,7 @@ class Pool {
   void on_worker_loaded(Process& worker, std::chrono::milliseconds took);
   void note_start();
   void warn_if_nobody_serves();
+  void kill_overdue();
   void request_missing_workers();
   void make_auxiliaries();
   void on_forked(const zygote::Message& message);
@@ -234,6 +236,7 @@ class Pool {
   std::vector<std::function<void(const ReloadOutcome&)>> reload_waits_;       // for this one
   std::vector<std::function<void(const ReloadOutcome&)>> next_reload_waits_;  // for the next
   bool reloads_when_ready_ = false;
+  os::EventLoop::TimerId overdue_look_;
 
   Position lobby_position_;
   Position monitoring_position_;

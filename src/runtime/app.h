@@ -8,7 +8,10 @@
 // is shared with every sibling, and tearing it down would run destructors of objects that siblings still use.
 #pragma once
 
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,6 +36,8 @@ struct LoadOptions {
   std::string
       environment_name;  // "development", for the application to know; empty: as in the environment
   ErrorStream error_stream = ErrorStream::Log;
+  // How long the application may have a request: Host::call_begins and its kin are called, App::interrupt may come. Zero: for ever.
+  std::chrono::milliseconds request_timeout{};
 };
 
 // What the worker does after a request.
@@ -46,6 +51,7 @@ struct Served {
   Next next = Next::Continue;
   bool failed =
       false;  // the application died or returned nonsense; the reason is in the log already
+  bool timed_out = false;  // App::interrupt has had an effect
 };
 
 class App {
@@ -64,6 +70,13 @@ class App {
   // Answers one request completely (finish or abort has been called when this returns), then runs cleanup handlers.
   virtual Served serve(Exchange& exchange) noexcept = 0;
 
+  // The request being served has used up its time: throws something into the application as soon as its language allows that, if it
+  // still has the request by then. From a signal handler; again and again until serve returns.
+  virtual void interrupt() noexcept {}
+
+  // What the language is doing at this moment: lines, the innermost first; never empty. From a signal handler. Returns the size.
+  virtual std::size_t write_stack(std::span<char> into) noexcept = 0;
+
   // Runs auxiliary process `index`. Returns when its code returned, died or called exit, after logging which: the exit code.
   virtual int run_auxiliary(std::uint32_t index) noexcept = 0;
 
@@ -76,7 +89,7 @@ class App {
 };
 
 // One more with every change of Exchange, Host, App or what they use.
-inline constexpr std::uint32_t kModuleAbi = 6;
+inline constexpr std::uint32_t kModuleAbi = 7;
 inline constexpr const char* kModuleSymbol = "bladepsgi_runtime_module";
 
 struct Module {

@@ -4,6 +4,7 @@
 // and nothing here runs application code.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -61,6 +62,20 @@ class Host {
   virtual std::int64_t fetch_add(ObjectId atomic, std::int64_t operand) noexcept = 0;
   virtual std::int64_t load(ObjectId atomic) noexcept = 0;
   virtual void store(ObjectId atomic, std::int64_t value) noexcept = 0;
+
+  // A request's time limit counts while the application has the request (a worker's, where there is one): from call_begins to
+  // call_ends, but for what lies between call_pauses and call_resumes, where the client is waited for. call_ends also when nothing
+  // has begun.
+  virtual void call_begins() noexcept {}
+
+  virtual void call_pauses() noexcept {}
+
+  virtual void call_resumes() noexcept {}
+
+  virtual void call_ends() noexcept {}
+
+  // How long that has been so far.
+  [[nodiscard]] virtual std::chrono::nanoseconds call_age() const noexcept { return {}; }
 
   // While loading: one more auxiliary process of that title; the adapter runs it when App::run_auxiliary is called with
   // the index returned (counting from 0). Error: not while loading, or an unusable name.

@@ -60,13 +60,16 @@ struct alignas(kCacheLine) Slot {
   // Written by the owner, at every request.
   std::atomic<std::uint8_t> state;
   std::atomic<std::uint8_t> status;  // 0: kNoStatus
-  std::array<std::uint8_t, 6> reserved2;
+  std::atomic<std::uint8_t> timed_out;
+  std::atomic<std::uint8_t> wants_replacement;  // a Wish
+  std::array<std::uint8_t, 4> reserved2;
   std::atomic<std::uint64_t> requests;
   std::atomic<std::uint64_t> bytes_in;
   std::atomic<std::uint64_t> bytes_out;
   std::atomic<std::int64_t> request_started;
   std::atomic<std::int64_t> last_duration;
-  std::array<std::uint64_t, 2> reserved3;
+  std::atomic<std::int64_t> call_deadline;  // 0: none
+  std::array<std::uint64_t, 1> reserved3;
 
   // Written by the owner, now and then.
   std::array<std::atomic<std::uint64_t>, 8> events;

@@ -157,6 +157,8 @@ SlotSnapshot Scoreboard::read(SlotIndex index) const {
   const std::uint8_t status = slot.status.load(kRelaxed);
   if (status != 0) snapshot.status = static_cast<char>(status);
   snapshot.is_told_to_leave = slot.told_to_leave.load(kRelaxed) != 0;
+  snapshot.has_timed_out = slot.timed_out.load(kRelaxed) != 0;
+  snapshot.call_deadline = monotonic(slot.call_deadline.load(kRelaxed));
   snapshot.requests = slot.requests.load(kRelaxed) - slot.requests_before.load(kRelaxed);
   snapshot.bytes_in = slot.bytes_in.load(kRelaxed) - slot.bytes_in_before.load(kRelaxed);
   snapshot.bytes_out = slot.bytes_out.load(kRelaxed) - slot.bytes_out_before.load(kRelaxed);
@@ -217,6 +219,9 @@ std::optional<SlotIndex> Scoreboard::claim(Role role,
   slot.number.store(number ? *number + 1 : 0, kRelaxed);
   slot.role.store(static_cast<std::uint8_t>(role), kRelaxed);
   slot.told_to_leave.store(0, kRelaxed);
+  slot.timed_out.store(0, kRelaxed);
+  slot.wants_replacement.store(0, kRelaxed);
+  slot.call_deadline.store(0, kRelaxed);
   slot.requests_before.store(slot.requests.load(kRelaxed), kRelaxed);
   slot.bytes_in_before.store(slot.bytes_in.load(kRelaxed), kRelaxed);
   slot.bytes_out_before.store(slot.bytes_out.load(kRelaxed), kRelaxed);
@@ -290,6 +295,45 @@ void OwnSlot::set_status(char octet) {
 
 bool OwnSlot::is_told_to_leave() const {
   return slot_->told_to_leave.load(kRelaxed) != 0;
+}
+
+void OwnSlot::set_call_deadline(os::Monotonic when) {
+  slot_->call_deadline.store(nanoseconds(when), kRelaxed);
+}
+
+void OwnSlot::note_timed_out() noexcept {
+  slot_->timed_out.store(1, kRelaxed);
+  count(Event::ApplicationTimedOut);
+}
+
+std::size_t OwnSlot::write_title(std::span<char> into) const noexcept {
+  std::size_t size = 0;
+  const auto add = [&](char c) {
+    if (size < into.size()) into[size++] = c;
+  };
+  const auto add_text = [&](Words words, std::size_t length) {
+    for (std::size_t at = 0; at < length; ++at) {
+      const std::uint64_t word = words[at / sizeof(std::uint64_t)].load(kRelaxed);
+      char bytes[sizeof word];
+      std::memcpy(bytes, &word, sizeof word);
+      const char c = bytes[at % sizeof word];
+      add(c > ' ' && c < '\x7f' ? c : '?');
+    }
+  };
+  // One writer, and it is we: nothing changes meanwhile.
+  const std::uint64_t lengths = slot_->lengths.load(kRelaxed);
+  add_text(slot_->method, std::min<std::size_t>(lengths & 0xffff, kMethodLimit));
+  add(' ');
+  add_text(slot_->uri, std::min<std::size_t>(lengths >> 16 & 0xffff, kUriLimit));
+  if ((lengths >> 48) != 0) {
+    for (const char c : std::string_view("…"))
+      add(c);
+  }
+  add(' ');
+  add('[');
+  add_text(slot_->request_id, std::min<std::size_t>(lengths >> 32 & 0xffff, kRequestIdLimit));
+  add(']');
+  return size;
 }
 
 void OwnSlot::count(Event event) {

@@ -22,6 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -46,15 +47,16 @@ enum class Role : std::uint8_t { None, Worker, Auxiliary, Zygote, Lobby };
 
 // Things worth counting that are not requests served.
 enum class Event : std::uint8_t {
-  Abandoned,          // the client had gone before the application was called
-  ClientGone,         // the client went while the response was made
-  Malformed,          // bytes that break the protocol; the connection was closed
-  Refused,            // over a limit; answered with an error by ourselves
-  TimedOut,           // a peer was too slow
-  ApplicationFailed,  // the application died or returned nonsense
-  NotAdmitted,        // connections of whoever may not connect; closed at once
+  Abandoned,            // the client had gone before the application was called
+  ClientGone,           // the client went while the response was made
+  Malformed,            // bytes that break the protocol; the connection was closed
+  Refused,              // over a limit; answered with an error by ourselves
+  TimedOut,             // a peer was too slow
+  ApplicationFailed,    // the application died or returned nonsense
+  NotAdmitted,          // connections of whoever may not connect; closed at once
+  ApplicationTimedOut,  // the application took longer than its time limit
 };
-inline constexpr std::size_t kEvents = 7;
+inline constexpr std::size_t kEvents = 8;
 
 inline constexpr std::size_t kMethodLimit = 15;
 inline constexpr std::size_t kUriLimit = 255;
@@ -72,6 +74,9 @@ struct SlotSnapshot {
   std::optional<std::uint32_t> number;  // workers only
   char status = kNoStatus;              // what the application last set during this request
   bool is_told_to_leave = false;
+  bool has_timed_out = false;  // its process ended by itself because its request took too long
+  os::Monotonic
+      call_deadline;  // when it must have done that, if it still runs; epoch: no limit runs
   // Since this process began.
   std::uint64_t requests = 0;
   std::uint64_t bytes_in = 0;
@@ -161,6 +166,12 @@ class OwnSlot {
   void end_request(os::Monotonic now, std::uint64_t bytes_in, std::uint64_t bytes_out);
   void set_state(State state);
   void set_status(char octet);
+  // While the application has a request and there is a time limit: see SlotSnapshot. Epoch: none.
+  void set_call_deadline(os::Monotonic when);
+  // "GET /uri [id]" of the current request, each character one that can be shown; cut to what `into` holds. Returns its size. This
+  // and note_timed_out are async-signal-safe.
+  std::size_t write_title(std::span<char> into) const noexcept;
+  void note_timed_out() noexcept;
   [[nodiscard]] bool is_told_to_leave() const;
   void count(Event event);
 

@@ -15,6 +15,10 @@ namespace {
 // One sendmsg. Each record needs a vector for its header and one for each piece it covers.
 constexpr std::size_t kBatchVectors = 192;
 constexpr std::size_t kBatchRecords = 34;  // nearly 2 MiB
+// nginx takes the end of a connection it does not keep for the end of a response without Content-Length. A record of a version that
+// does not exist is an error for every web server.
+constexpr std::array<std::byte, fcgi::kHeaderSize> kBrokenRecord{};
+
 // The ends of STDERR and STDOUT, then END_REQUEST.
 constexpr std::size_t kTailSize = 2 * fcgi::kHeaderSize + fcgi::kEndRequestSize;
 
@@ -27,8 +31,16 @@ void append_status(std::string& text, int status) {
 }  // namespace
 
 FcgiExchange::FcgiExchange(const FcgiOptions& options)
-    : ProtocolExchange(options.exchange, connection_),
-      connection_(options.limits, options.values) {}
+    : ProtocolExchange(options.exchange, connection_), connection_(options.limits, options.values) {
+  const CannedResponse& response = canned_response(504);
+  timed_out_head_.append("Status: 504 ")
+      .append(reason_phrase(504))
+      .append("\r\nContent-Type: ")
+      .append(response.content_type);
+  timed_out_head_.append("\r\nContent-Length: ");
+  append_status(timed_out_head_, static_cast<int>(response.body.size()));
+  timed_out_head_.append("\r\n\r\n");
+}
 
 std::span<const Parameter> FcgiExchange::sent_parameters() {
   return connection_.request().parameters;
@@ -155,10 +167,35 @@ void FcgiExchange::write_error(Bytes bytes) noexcept {
   }
 }
 
+std::size_t FcgiExchange::write_timed_out(std::span<std::byte> into,
+                                          bool has_begun) const noexcept {
+  std::size_t size = 0;
+  const auto add = [&](Bytes bytes) {
+    std::copy(bytes.begin(), bytes.end(), into.begin() + static_cast<std::ptrdiff_t>(size));
+    size += bytes.size();
+  };
+  if (has_begun) {
+    add(kBrokenRecord);
+    return size;
+  }
+  const std::uint16_t id = connection_.request().id;
+  const auto add_header = [&](fcgi::RecordType type, std::size_t content) {
+    fcgi::encode_header(into.subspan(size).first<fcgi::kHeaderSize>(), type, id, content);
+    size += fcgi::kHeaderSize;
+  };
+  const std::string_view body = is_head_request() ? std::string_view() : canned_response(504).body;
+  const std::size_t content = timed_out_head_.size() + body.size();
+  if (content + kTailSize + fcgi::kHeaderSize > into.size()) return 0;
+  add_header(fcgi::RecordType::Stdout, content);
+  add(as_bytes(timed_out_head_));
+  add(as_bytes(body));
+  if (stderr_used_) add_header(fcgi::RecordType::Stderr, 0);
+  add_header(fcgi::RecordType::Stdout, 0);
+  add(fcgi::encode_end_request(id, 0, fcgi::ProtocolStatus::RequestComplete));
+  return size;
+}
+
 bool FcgiExchange::send_broken_end() {
-  // nginx takes the end of a connection it does not keep for the end of a response without Content-Length. A record of a
-  // version that does not exist is an error for every web server.
-  static constexpr std::array<std::byte, fcgi::kHeaderSize> kBrokenRecord{};
   std::array<iovec, 1> what{as_vector(Bytes(kBrokenRecord))};
   return transmit(what, false);
 }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 
 #include "base/bytes.h"
 #include "fcgi/connection.h"
@@ -50,6 +51,8 @@ class FcgiExchange final : public ProtocolExchange {
     message.stream_id = connection_.request().id;
   }
 
+  std::size_t write_timed_out(std::span<std::byte> into, bool has_begun) const noexcept override;
+
   [[nodiscard]] std::size_t largest_piece() const override { return fcgi::kMaxContentSent; }
 
   [[nodiscard]] Bytes piece_begin(std::size_t size) override;
@@ -58,6 +61,7 @@ class FcgiExchange final : public ProtocolExchange {
   fcgi::Connection connection_;
   std::array<std::byte, fcgi::kHeaderSize> record_header_{};
   bool stderr_used_ = false;
+  std::string timed_out_head_;
 };
 
 }  // namespace bladepsgi::worker

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <string>
 #include <utility>
 
+#include "base/status.h"
 #include "base/text.h"
 #include "os/address.h"
 #include "os/clock.h"
@@ -26,6 +28,13 @@ HttpExchange::HttpExchange(const HttpOptions& options)
       options_(options),
       connection_(options.limits) {
   cuts_body_ = true;
+  const CannedResponse& response = canned_response(504);
+  timed_out_head_.append("HTTP/1.1 504 ")
+      .append(reason_phrase(504))
+      .append("\r\nContent-Type: ")
+      .append(response.content_type);
+  timed_out_head_.append("\r\nContent-Length: ").append(std::to_string(response.body.size()));
+  timed_out_head_.append("\r\nConnection: close\r\n\r\n");
 }
 
 void HttpExchange::attach_from(os::Fd socket,
@@ -124,6 +133,17 @@ bool HttpExchange::send_queue(bool is_last, bool has_more) {
   head_.clear();
   queue_.clear();
   return !lost_;
+}
+
+// A response that has begun breaks off by itself: it is short of its length or its last chunk, or ends in an error (guard_end).
+std::size_t HttpExchange::write_timed_out(std::span<std::byte> into,
+                                          bool has_begun) const noexcept {
+  const std::string_view body = is_head_request() ? std::string_view() : canned_response(504).body;
+  if (has_begun || timed_out_head_.size() + body.size() > into.size()) return 0;
+  const Bytes head = as_bytes(timed_out_head_);
+  const auto end = std::copy(head.begin(), head.end(), into.begin());
+  std::copy_n(as_bytes(body).begin(), body.size(), end);
+  return head.size() + body.size();
 }
 
 std::size_t HttpExchange::largest_piece() const {

@@ -83,6 +83,8 @@ class HttpExchange final : public ProtocolExchange {
     if (framing_.kind == http::Framing::Kind::Chunked) message.flags |= handoff::kChunked;
   }
 
+  std::size_t write_timed_out(std::span<std::byte> into, bool has_begun) const noexcept override;
+
   [[nodiscard]] std::size_t largest_piece() const override;
   [[nodiscard]] Bytes piece_begin(std::size_t size) override;
   [[nodiscard]] Bytes piece_end() const override;
@@ -116,6 +118,7 @@ class HttpExchange final : public ProtocolExchange {
 
   std::array<char, http::kChunkHeaderSize> chunk_header_{};
   std::vector<iovec> vectors_;
+  std::string timed_out_head_;
   std::int64_t date_second_ = -1;
   std::array<char, http::kDateSize> date_{};
   std::string_view date_text_;

@@ -22,6 +22,7 @@
 #include "worker/listening.h"
 #include "worker/pool_host.h"
 #include "worker/protocol_exchange.h"
+#include "worker/time_limit.h"
 
 namespace bladepsgi::worker {
 
@@ -42,6 +43,9 @@ struct Options {
       2};  // for the rest of a request, before the lobby waits for it
   std::uint64_t lobby_memory =
       std::uint64_t{256} * 1024 * 1024;  // most that rests of responses may take there
+  TimeLimitOptions time_limit;
+  // Who has waited longer when the application could be called, as the front end says, is answered 503; zero: nobody.
+  std::chrono::milliseconds queue_timeout{};
 };
 
 struct Inheritance {

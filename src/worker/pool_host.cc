@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "worker/time_limit.h"
 
 namespace bladepsgi::worker {
 
@@ -31,6 +32,26 @@ void PoolHost::become(runtime::ChildRole role,
 std::optional<std::string_view> PoolHost::loader() const noexcept {
   if (setup_.loader.empty()) return std::nullopt;
   return setup_.loader;
+}
+
+void PoolHost::call_begins() noexcept {
+  if (time_limit_ != nullptr) time_limit_->begin();
+}
+
+void PoolHost::call_pauses() noexcept {
+  if (time_limit_ != nullptr) time_limit_->pause();
+}
+
+void PoolHost::call_resumes() noexcept {
+  if (time_limit_ != nullptr) time_limit_->resume();
+}
+
+void PoolHost::call_ends() noexcept {
+  if (time_limit_ != nullptr) time_limit_->end();
+}
+
+std::chrono::nanoseconds PoolHost::call_age() const noexcept {
+  return time_limit_ != nullptr ? time_limit_->age() : std::chrono::nanoseconds{};
 }
 
 void PoolHost::log(Severity severity, std::string_view text) noexcept {

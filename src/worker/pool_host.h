@@ -18,6 +18,8 @@
 
 namespace bladepsgi::worker {
 
+class TimeLimit;
+
 class PoolHost final : public runtime::Host {
  public:
   struct Setup {
@@ -69,6 +71,15 @@ class PoolHost final : public runtime::Host {
   void store(runtime::ObjectId atomic, std::int64_t value) noexcept override;
   Result<std::uint32_t> request_auxiliary(std::string_view name) noexcept override;
 
+  // Of a worker, for requests from now on; null: there is none.
+  void set_time_limit(TimeLimit* limit) { time_limit_ = limit; }
+
+  void call_begins() noexcept override;
+  void call_pauses() noexcept override;
+  void call_resumes() noexcept override;
+  void call_ends() noexcept override;
+  [[nodiscard]] std::chrono::nanoseconds call_age() const noexcept override;
+
  private:
   Result<runtime::ObjectId> created(shm::Kind kind,
                                     std::string_view name,
@@ -85,6 +96,7 @@ class PoolHost final : public runtime::Host {
   os::LogChannel channel_;
   shm::OwnSlot* own_slot_ = nullptr;
   std::uint32_t auxiliaries_ = 0;
+  TimeLimit* time_limit_ = nullptr;
 };
 
 }  // namespace bladepsgi::worker

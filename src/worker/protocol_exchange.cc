@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -617,7 +619,11 @@ void ProtocolExchange::input_received(std::size_t size) noexcept {
 
 bool ProtocolExchange::transmit(std::span<iovec> what, bool has_more) {
   if (!rest_) {
+    is_sending_.store(true, std::memory_order_relaxed);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
     send_error_ = io_.send(what, has_more ? MSG_MORE : 0, options_.send_timeout, *this);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    is_sending_.store(false, std::memory_order_relaxed);
     if (send_error_ == 0) return true;
     if (!begin_rest(send_error_)) return false;
   }
@@ -1011,6 +1017,24 @@ void ProtocolExchange::answer_page(const CannedResponse& response) {
       runtime::Header{"Content-Length", length}};
   start_response(response.status, headers);
   static_cast<void>(write(as_bytes(response.body)));
+}
+
+bool ProtocolExchange::answer_timed_out() noexcept {
+  // A connection that was lent speaks for itself.
+  if (ended_ || lost_ || aborted_ || is_input_foreign_ || is_sending_ || rest_ || !io_.is_open())
+    return false;
+  std::array<std::byte, 1024> text;
+  const bool has_begun = committed_;
+  const std::size_t size = write_timed_out(text, has_begun);
+  if (size == 0) return false;
+  const ssize_t sent = ::send(io_.descriptor(), text.data(), size, MSG_NOSIGNAL | MSG_DONTWAIT);
+  // What is left of the body would make the kernel reset the connection, and that might destroy what was just said.
+  ::shutdown(io_.descriptor(), SHUT_WR);
+  constexpr int kMostReads = 256;
+  for (int i = 0; i < kMostReads; ++i) {
+    if (::recv(io_.descriptor(), text.data(), text.size(), MSG_DONTWAIT | MSG_TRUNC) <= 0) break;
+  }
+  return !has_begun && sent == static_cast<ssize_t>(size);
 }
 
 void ProtocolExchange::finish() noexcept {

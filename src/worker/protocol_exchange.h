@@ -13,6 +13,7 @@
 
 #include <sys/uio.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -223,6 +224,10 @@ class ProtocolExchange : public runtime::Exchange, private WhileSending {
   // Answers the request with a page of ours and ends it (503 when the application cannot be called).
   void answer(const CannedResponse& response);
 
+  // For a signal handler that ends this process while the application has the request. Says 504 if the kernel was given nothing of a
+  // response: then true. Else makes what was begun look broken off.
+  bool answer_timed_out() noexcept;
+
   // --- runtime::Exchange
   [[nodiscard]] std::span<const runtime::Parameter> parameters() const noexcept override;
 
@@ -289,6 +294,10 @@ class ProtocolExchange : public runtime::Exchange, private WhileSending {
 
   // Lets the peer see that a response that has begun will not be completed. False: it could not be sent.
   virtual bool send_broken_end() { return true; }
+
+  // What answers a request that took too long; with has_begun what makes its response look broken. Returns the size, 0: nothing.
+  // Async-signal-safe.
+  virtual std::size_t write_timed_out(std::span<std::byte> into, bool has_begun) const noexcept = 0;
 
   // An orderly end of the connection is the end of the response, so one that is not complete needs another.
   [[nodiscard]] virtual bool ends_by_closing() const { return false; }
@@ -474,8 +483,9 @@ class ProtocolExchange : public runtime::Exchange, private WhileSending {
   int last_file_ = -1;  // that nothing follows but the end of the response: the application's
   os::Fd own_file_;     // the same, ours
   std::optional<Rest> rest_;
-  std::uint64_t bytes_left_ = 0;    // for somebody else to send
-  std::vector<std::byte> pending_;  // of the engine, on its way out
+  std::uint64_t bytes_left_ = 0;          // for somebody else to send
+  std::vector<std::byte> pending_;        // of the engine, on its way out
+  std::atomic<bool> is_sending_ = false;  // for a signal handler: something may be half out
   std::unique_ptr<std::byte[]> copy_buffer_;
   bool is_copy_of_body_ = false;
 };

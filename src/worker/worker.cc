@@ -11,13 +11,16 @@
 #include <cerrno>
 #include <csignal>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/status.h"
 #include "base/text.h"
 #include "base/wipe.h"
+#include "cgi/request_start.h"
 #include "handoff/transfer.h"
 #include "os/clock.h"
 #include "os/fd.h"
@@ -130,6 +133,11 @@ class Worker {
     watch(inheritance_.wake_read, EPOLLIN);
     inheritance_.host->become(runtime::ChildRole::Worker, inheritance_.slot,
                               inheritance_.log_channel, &slot_);
+    if (inheritance_.options.time_limit.limit > milliseconds::zero()) {
+      time_limit_.emplace(inheritance_.options.time_limit, app_, slot_, channel_,
+                          inheritance_.number);
+      inheritance_.host->set_time_limit(&*time_limit_);
+    }
     app_.enter_child(runtime::ChildRole::Worker, *inheritance_.host);
   }
 
@@ -542,7 +550,7 @@ class Worker {
     if (progress == Progress::Ready) {
       if (log != nullptr) begin_line(*log);
       slot_.begin_request(exchange_->method(), exchange_->uri(), exchange_->request_id(), started);
-      progress = exchange_->prepare();
+      progress = has_waited_too_long() ? Progress::Answered : exchange_->prepare();
       if (progress == Progress::Ready) {
         call_application();
       } else {
@@ -686,12 +694,33 @@ class Worker {
     }
   }
 
+  // By the time that a front end has told. Then it is answered: whoever asked has given up, or will before an answer comes.
+  [[nodiscard]] bool has_waited_too_long() {
+    const milliseconds limit = inheritance_.options.queue_timeout;
+    if (limit == milliseconds::zero()) return false;
+    const auto start = cgi::request_start(exchange_->parameters());
+    if (!start) return false;
+    const auto waited = os::wall_clock_now().time_since_epoch() - *start;
+    if (waited <= limit) return false;
+    slot_.count(shm::Event::Refused);
+    peer_log_.say(
+        Severity::Warning,
+        fmt::format("{} {} [{}]: refused a request: it had waited for {:.1f} s, longer "
+                    "than --queue-timeout",
+                    printable(exchange_->method()), printable(exchange_->uri()),
+                    exchange_->request_id(), std::chrono::duration<double>(waited).count()));
+    exchange_->answer(canned_response(503));
+    return true;
+  }
+
   void call_application() {
+    if (time_limit_) time_limit_->watch(exchange_);
     const runtime::Served served = app_.serve(*exchange_);
     const os::Monotonic ended = os::monotonic_now();
     slot_.end_request(ended, exchange_->bytes_received(), exchange_->bytes_sent());
     kept_since_ = ended;
     if (served.failed) slot_.count(shm::Event::ApplicationFailed);
+    if (served.timed_out) slot_.count(shm::Event::ApplicationTimedOut);
     if (exchange_->was_peer_lost() || exchange_->was_aborted()) slot_.count(shm::Event::ClientGone);
     if (const int error = exchange_->body_error(); error != 0 && !exchange_->was_aborted()) {
       note_broken_body(error);
@@ -861,6 +890,7 @@ class Worker {
   std::unique_ptr<FcgiExchange> fcgi_;
   std::unique_ptr<HttpExchange> http_;
   ProtocolExchange* exchange_ = nullptr;
+  std::optional<TimeLimit> time_limit_;
   shm::LobbyBoard lobby_;
   Patience patience_;
   handoff::ReceiveBuffer handoff_buffer_;

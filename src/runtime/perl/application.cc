@@ -17,6 +17,8 @@
 #include "runtime/perl/objects.h"
 #include "runtime/perl/raw_connection.h"
 #include "runtime/perl/response.h"
+#include "runtime/perl/stack.h"
+#include "runtime/perl/timeout.h"
 #include "runtime/perl/values.h"
 
 namespace bladepsgi::perl {
@@ -74,9 +76,9 @@ void check_loader_keys(pTHX_ HV* hash) {
   }
 }
 
-// A complete 500 if the client has seen nothing yet; else the response is ended as what it is,
+// A complete 500, or another status, if the client has seen nothing yet; else the response is ended as what it is,
 // incomplete.
-void give_up(Request& request) {
+void give_up(Request& request, int status = 500) {
   if (request.phase == Phase::Finished) {
     return;
   }
@@ -92,7 +94,7 @@ void give_up(Request& request) {
   if (request.phase != Phase::Nothing) {
     exchange.discard_response();
   }
-  const CannedResponse& response = canned_response(500);
+  const CannedResponse& response = canned_response(status);
   const std::string length = std::to_string(response.body.size());
   const std::array<runtime::Header, 2> headers{
       {{.name = "Content-Type", .value = response.content_type},
@@ -238,6 +240,7 @@ Result<void> Application::load(runtime::Host& host, const runtime::LoadOptions& 
       SvREFCNT_dec(MUTABLE_SV(loader_env_));
       loader_env_ = nullptr;
       env_.prepare(aTHX_ shared_, options.error_stream);
+      boot_timeout(aTHX_ shared_, options.request_timeout);
       prepare(options);
       if (!options.application_code.empty()) {
         load_code(options);
@@ -284,8 +287,11 @@ void Application::before_fork() noexcept {
   });
 }
 
-void Application::enter_child(runtime::ChildRole /*role*/, runtime::Host& host) noexcept {
+void Application::enter_child(runtime::ChildRole role, runtime::Host& host) noexcept {
   PerlInterpreter* my_perl = perl_;
+  if (role == runtime::ChildRole::Worker) {
+    watch_timeout(aTHX_ shared_);
+  }
   shared_.host = &host;
   adopt_process();
   PL_srand_called = FALSE;  // the next rand draws a seed of its own
@@ -298,6 +304,7 @@ void Application::respond(Request& request) {
   PerlInterpreter* my_perl = perl_;
   env_.build(aTHX_ request, loader_env_);
   SV* env = sv_2mortal(newRV_inc(MUTABLE_SV(request.env)));
+  begin_call(shared_);
   SV* response = call_for_value(aTHX_ code_, env);
   refuse_stray_child(aTHX);
   send_response(aTHX_ request, response);
@@ -354,6 +361,7 @@ runtime::Served Application::serve(runtime::Exchange& exchange) noexcept {
   bool answered = false;
   Guarded guarded = run_guarded(aTHX_[&] {
     answered = call_protected(aTHX_[&] { respond(request); });
+    end_call(shared_);
     if (!answered) {
       take_error(aTHX_ shared_.error);
     }
@@ -361,6 +369,8 @@ runtime::Served Application::serve(runtime::Exchange& exchange) noexcept {
   if (is_stray_child()) {
     end_stray_child(guarded.exited, guarded.status);
   }
+  end_call(shared_);  // after an exit, too
+  served.timed_out = request.timed_out;
   if (guarded.exited) {
     const bool complete = request.phase == Phase::Finished;
     shared_.host->log(complete ? Severity::Log : Severity::Error,
@@ -384,7 +394,8 @@ runtime::Served Application::serve(runtime::Exchange& exchange) noexcept {
     }
     shared_.host->log(Severity::Error, message);
     served.failed = true;
-    give_up(request);
+    // Whatever it made of that: this is why there is no other answer.
+    give_up(request, request.timed_out ? 504 : 500);
   }
 
   if (!guarded.exited && request.env != nullptr && !env_.asks_for_nothing(aTHX_ request)) {
@@ -445,6 +456,14 @@ void Application::end_stray_child(bool exited, int status) {
   PL_statusvalue = status;
   leave();
   ::_exit(static_cast<int>(STATUS_EXIT));  // an END block may have changed it
+}
+
+void Application::interrupt() noexcept {
+  interrupt_call(perl_);
+}
+
+std::size_t Application::write_stack(std::span<char> into) noexcept {
+  return perl::write_stack(perl_, into);
 }
 
 int Application::run_auxiliary(std::uint32_t index) noexcept {

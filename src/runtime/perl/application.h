@@ -1,6 +1,7 @@
 // Application: the Perl adapter's runtime::App.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@ class Application final : public runtime::App {
   void before_fork() noexcept override;
   void enter_child(runtime::ChildRole role, runtime::Host& host) noexcept override;
   runtime::Served serve(runtime::Exchange& exchange) noexcept override;
+  void interrupt() noexcept override;
+  std::size_t write_stack(std::span<char> into) noexcept override;
   int run_auxiliary(std::uint32_t index) noexcept override;
   void leave() noexcept override;
   [[nodiscard]] std::vector<std::string> unsafe_handles() noexcept override;

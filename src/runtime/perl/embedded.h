@@ -10,5 +10,6 @@ extern const char* const kInputSource;       // psgi.input's class and its tied 
 extern const char* const kErrorsSource;      // psgi.errors when it goes to the web server
 extern const char* const kConnectionSource;  // psgix.io
 extern const char* const kClassSource;       // versions of the BPSGI classes, and %INC
+extern const char* const kTimeoutSource;     // BPSGI::Timeout
 
 }  // namespace bladepsgi::perl

@@ -9,6 +9,7 @@
 #include "runtime/perl/embedded.h"
 #include "runtime/perl/magic.h"
 #include "runtime/perl/request.h"
+#include "runtime/perl/timeout.h"
 
 namespace bladepsgi::perl {
 
@@ -67,13 +68,18 @@ void Source::detach() {
   }
 }
 
+BodyRead Source::read_exchange(std::span<char> into) {
+  const ClientsTurn turn(shared_);
+  return exchange_->read_body(as_writable(into));
+}
+
 std::size_t Source::read_from_peer(std::span<char> into) {
   const bool all_in_memory = !info_.memory.empty();
   const bool at_known_end = info_.buffered && info_.length && end_position_ >= *info_.length;
   if (exchange_ == nullptr || all_in_memory || at_known_end || error_ != 0) {
     return 0;
   }
-  BodyRead got = exchange_->read_body(as_writable(into));
+  BodyRead got = read_exchange(into);
   while (got.error == EINTR && got.size == 0) {
     // The application's own handlers (alarm): they may die, and leave through this frame, which owns nothing. As PerlIO does at a
     // read of its own.
@@ -82,7 +88,7 @@ std::size_t Source::read_from_peer(std::span<char> into) {
     if (exchange_ == nullptr) {
       return 0;
     }
-    got = exchange_->read_body(as_writable(into));
+    got = read_exchange(into);
   }
   if (got.size == 0) {
     error_ = got.error;

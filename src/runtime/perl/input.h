@@ -71,6 +71,7 @@ class Source {
   Source(Shared& shared, runtime::Exchange& exchange);
   ~Source() = default;
   void forget_window();
+  runtime::BodyRead read_exchange(std::span<char> into);
   std::size_t read_from_peer(std::span<char> into);
 
   Shared& shared_;

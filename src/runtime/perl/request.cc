@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "runtime/perl/input.h"
+#include "runtime/perl/timeout.h"
 
 namespace bladepsgi::perl {
 
@@ -42,11 +43,13 @@ void leave_exchange(Request& request) {
 
 void finish(Request& request) {
   leave_exchange(request);
+  const ClientsTurn turn(request.shared);
   request.exchange.finish();
 }
 
 void abort(Request& request) {
   leave_exchange(request);
+  const ClientsTurn turn(request.shared);
   request.exchange.abort();
 }
 

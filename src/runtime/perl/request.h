@@ -40,6 +40,7 @@ void release(Link& link);
 struct Shared {
   Host* host = nullptr;
   Request* request = nullptr;  // the one being served
+  bool is_limited = false;     // there is a time limit for requests
 
   HV* input_class = nullptr;
   HV* input_tie_class = nullptr;
@@ -91,6 +92,7 @@ struct Request {
   bool peer_gone = false;
   bool has_raw_connection = false;  // the application has asked for psgix.io
   bool harakiri = false;
+  bool timed_out = false;  // a BPSGI::Timeout was thrown
   std::uint64_t chunks = 0;
   // For messages; in the exchange's memory while it lasts, then in `shared`.
   std::string_view method = {};

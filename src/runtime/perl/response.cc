@@ -15,6 +15,7 @@
 #include "runtime/perl/guard.h"
 #include "runtime/perl/magic.h"
 #include "runtime/perl/request.h"
+#include "runtime/perl/timeout.h"
 #include "runtime/perl/values.h"
 
 namespace bladepsgi::perl {
@@ -213,7 +214,9 @@ SV* chunk_bytes(pTHX_ Request& request, SV* chunk) {
 // One chunk, at once. False: the peer has gone.
 bool put_now(pTHX_ Request& request, SV* bytes) {
   Exchange& exchange = request.exchange;
-  if (!exchange.write(as_bytes(view(aTHX_ bytes))) || !exchange.flush()) {
+  const Bytes what = as_bytes(view(aTHX_ bytes));
+  const ClientsTurn turn(request.shared);
+  if (!exchange.write(what) || !exchange.flush()) {
     request.peer_gone = true;
   }
   return !request.peer_gone;
@@ -247,10 +250,13 @@ AV* prepare_chunks(pTHX_ Request& request, AV* body) {
 
 void send_array(pTHX_ Request& request, int status, AV* chunks) {
   start(request, status);
-  for (SSize_t index = 0; index <= AvFILLp(chunks); ++index) {
-    SV* chunk = AvARRAY(chunks)[index];
-    if (chunk != nullptr && SvOK(chunk) && !request.exchange.write(as_bytes(view(aTHX_ chunk)))) {
-      break;
+  {
+    const ClientsTurn turn(request.shared);  // many pieces are sent on the way
+    for (SSize_t index = 0; index <= AvFILLp(chunks); ++index) {
+      SV* chunk = AvARRAY(chunks)[index];
+      if (chunk != nullptr && SvOK(chunk) && !request.exchange.write(as_bytes(view(aTHX_ chunk)))) {
+        break;
+      }
     }
   }
   finish(request);
@@ -326,10 +332,14 @@ bool send_file(pTHX_ Request& request, SV* body) {
   if (length == 0) {
     return true;
   }
-  const std::int64_t sent =
-      request.exchange.send_file(fd, static_cast<off_t>(offset), length, true);
+  std::int64_t sent = 0;
+  int error = 0;
+  {
+    const ClientsTurn turn(request.shared);
+    sent = request.exchange.send_file(fd, static_cast<off_t>(offset), length, true);
+    error = errno;
+  }
   if (sent < 0) {
-    const int error = errno;
     if (error == EINVAL) {
       return false;
     }
@@ -473,8 +483,9 @@ bool send_parts(pTHX_ Request& request, AV* array, bool may_stream) {
     start(request, status);
     request.phase = Phase::Streaming;
     // The client speaks the other protocol only once it has seen this.
-    if (status == 101 && !request.exchange.flush()) {
-      request.peer_gone = true;
+    if (status == 101) {
+      const ClientsTurn turn(request.shared);
+      request.peer_gone = !request.exchange.flush() || request.peer_gone;
     }
     return true;
   }
