@@ -10,6 +10,33 @@ our $VERSION = '2.0.0';
 # Errors are reported where the application called us.
 $Carp::Internal{$_}++ for qw(BPSGI BPSGI::Context BPSGI::Semaphore BPSGI::AtomicInt64);
 
+# use BPSGI qw(on_worker_start): outside the server this process is the worker.
+sub import {
+    my ($class, @names) = @_;
+    my $to = caller;
+    for my $name (@names) {
+        Carp::croak("BPSGI exports no '$name'") if $name !~ /\Aon_(?:worker_start|worker_exit|request_end)\z/;
+        no strict 'refs';
+        *{"${to}::$name"} = \&{"BPSGI::$name"};
+    }
+    return;
+}
+
+my @at_exit;
+
+sub on_worker_start { my ($code) = @_; require BPSGI::Context; $code->(BPSGI::Context->new(is_worker => 1)); return 1 }
+sub on_worker_exit  { my ($code) = @_; unshift @at_exit, [ $$, $code ]; return 1 }
+sub on_request_end  { return 1 }
+
+END {
+    for (@at_exit) {
+        my ($pid, $code) = @$_;
+        next if $pid != $$;
+        require BPSGI::Context;
+        $code->(BPSGI::Context->new(is_worker => 1));
+    }
+}
+
 # What a value is, for a message.
 sub _describe {
     my ($value) = @_;
@@ -156,6 +183,19 @@ a 64-bit integer that all processes share.
 Inside the server these classes are built in. The files of this distribution are a stand-in: the same
 methods, checks and messages in pure Perl for a single process, so that the unit tests of a loader run without a
 server. See L<BPSGI::Context/TESTING A LOADER>.
+
+=head1 FUNCTIONS
+
+For a PSGI file that has no loader; exported by C<import> when asked for: C<use BPSGI qw(on_worker_start)>.
+
+=over
+
+=item C<on_worker_start($code)>, C<on_worker_exit($code)>, C<on_request_end($code)>
+
+As the methods of that name of L<BPSGI::Context>. Outside the server the process is the worker: C<on_worker_start> calls the code at once,
+C<on_worker_exit> when the process ends, C<on_request_end> never. So a PSGI file that uses them runs under C<plackup>, too.
+
+=back
 
 =head1 THE ENVIRONMENT OF A REQUEST
 

@@ -67,6 +67,10 @@ class App {
   // In the child, once, before anything else: reseeds, sets handles up.
   virtual void enter_child(ChildRole role, Host& host) noexcept = 0;
 
+  // In a worker, after that, with signals let in: runs what the application wants run before the first request. False: this process
+  // cannot serve, and why is in the log.
+  virtual bool start_worker() noexcept { return true; }
+
   // Answers one request completely (finish or abort has been called when this returns), then runs cleanup handlers.
   virtual Served serve(Exchange& exchange) noexcept = 0;
 

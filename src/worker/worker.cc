@@ -142,9 +142,10 @@ class Worker {
   }
 
   int run() {
+    os::unblock_all_signals();
+    if (!app_.start_worker()) return 1;
     slot_.become_idle();
     channel_.ready(::getpid());
-    os::unblock_all_signals();
     if (inheritance_.probation >= 0) prove();
     open_doors();
     while (!is_leaving()) {

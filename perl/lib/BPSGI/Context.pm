@@ -26,6 +26,7 @@ sub new {
         semaphores => {},
         atomics    => {},
         auxiliary  => [],
+        hooks      => {},
     }, $class;
 }
 
@@ -89,6 +90,21 @@ sub request_auxiliary_process {
 # For tests.
 sub become_worker       { $_[0]{is_worker} = 1; return $_[0] }
 sub worker_status       { return $_[0]{status} }
+sub _add_hook {
+    my ($self, $name, $code) = @_;
+    Carp::croak("$name: its code is " . BPSGI::_describe($code) . ', not a code reference')
+        if ref $code ne 'CODE' && !(ref $code && BPSGI::_overloads($code));
+    Carp::croak("$name: only while the application loads") if $name eq 'on_worker_start' && $self->{is_worker};
+    push @{ $self->{hooks}{$name} }, $code;
+    return 1;
+}
+
+sub on_worker_start { my ($self, $code) = @_; return $self->_add_hook(on_worker_start => $code) }
+sub on_worker_exit  { my ($self, $code) = @_; return $self->_add_hook(on_worker_exit  => $code) }
+sub on_request_end  { my ($self, $code) = @_; return $self->_add_hook(on_request_end  => $code) }
+
+sub hooks { my ($self, $name) = @_; return @{ $self->{hooks}{$name} || [] } }
+
 sub auxiliary_processes { return @{ $_[0]{auxiliary} } }
 sub semaphore           { return $_[0]{semaphores}{ $_[1] } }
 sub atomic_int64        { return $_[0]{atomics}{ $_[1] } }
@@ -171,6 +187,23 @@ A L<BPSGI::Semaphore> with that value, from 0 to 2147483647. About C<on_death> s
 
 A L<BPSGI::AtomicInt64> with that value.
 
+=head2 on_worker_start($code)
+
+Calls C<< $code->($context) >> in each worker before its first request, in the order in which they were asked for; while loading only. If one
+dies or exits, the worker does not serve: the reason is in the log, and it is tried again after a pause.
+
+=head2 on_worker_exit($code)
+
+Calls C<< $code->($context) >> in each worker that leaves, before its END blocks, the last asked for first. One that dies is logged. Not after a crash or a
+fast stop.
+
+=head2 on_request_end($code)
+
+Calls C<< $code->($context, $env) >> after each request, when its client has the response and the cleanup handlers have run, in the order in which they
+were asked for. One that dies is logged. Not when the application called exit.
+
+None of these runs in an auxiliary process, or in a process that the application forked.
+
 =head1 NAMES
 
 The names of semaphores and those of atomics are independent of each other. A name has 1 to 255 bytes, no newline and no
@@ -215,6 +248,10 @@ The octet; C<_> until it is set.
 =item C<< $context->auxiliary_processes >>
 
 Hashes with C<name> and C<code>, in the order they were asked for. Nothing is started.
+
+=item C<< $context->hooks($name) >>
+
+The code references given to C<on_worker_start>, C<on_worker_exit> or C<on_request_end>. Nothing is called.
 
 =item C<< $context->semaphore($name) >>, C<< $context->atomic_int64($name) >>
 

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 
 #include "base/status.h"
@@ -234,6 +235,9 @@ Result<void> Application::load(runtime::Host& host, const runtime::LoadOptions& 
   PerlInterpreter* my_perl = perl_;
   shared_.host = &host;
   shared_.auxiliaries.clear();
+  for (auto& hooks : shared_.hooks) {
+    hooks.clear();
+  }
   bool loaded = false;
   const Guarded guarded = run_guarded(aTHX_[&] {
     loaded = call_protected(aTHX_[&] {
@@ -347,9 +351,62 @@ void Application::clean_up(Request& request) {
                                              ", must be an array reference");
     }
   }
+  std::vector<SV*>& hooks = shared_.hooks_of(Shared::Hook::RequestEnd);
+  for (std::size_t index = 0; index < hooks.size(); ++index) {  // one may add another
+    SV* code = sv_mortalcopy(hooks[index]);
+    const bool done = call_protected(aTHX_[&] {
+      dSP;
+      PUSHMARK(SP);
+      EXTEND(SP, 2);
+      PUSHs(context_);
+      PUSHs(env);
+      PUTBACK;
+      call_sv(code, G_VOID | G_DISCARD);
+    });
+    if (!done) {
+      take_error(aTHX_ shared_.error);
+      shared_.host->log(Severity::Error,
+                        title_of(request) + ": a hook of on_request_end died: " + shared_.error);
+    }
+  }
   if (SV** commit = hv_fetchs(request.env, "psgix.harakiri.commit", 0)) {
     request.harakiri = SvTRUE(*commit);
   }
+}
+
+// Calls a hook that belongs to no request.
+bool Application::call_hook(SV* code, const char* name) {
+  PerlInterpreter* my_perl = perl_;
+  bool done = false;
+  const Guarded guarded = run_guarded(aTHX_[&] {
+    done = call_protected(aTHX_[&] {
+      dSP;
+      PUSHMARK(SP);
+      XPUSHs(context_);
+      PUTBACK;
+      call_sv(code, G_VOID | G_DISCARD);
+    });
+    if (!done) {
+      take_error(aTHX_ shared_.error);
+    }
+  });
+  if (is_stray_child()) {
+    end_stray_child(guarded.exited, guarded.status);
+  }
+  const std::string hook = std::string("a hook of ") + name;
+  if (guarded.exited) {
+    shared_.host->log(Severity::Error,
+                      hook + " called exit(" + std::to_string(guarded.status) + ")");
+  } else if (!done) {
+    shared_.host->log(Severity::Error, hook + " died: " + shared_.error);
+  }
+  return done && !guarded.exited;
+}
+
+bool Application::start_worker() noexcept {
+  const std::vector<SV*>& hooks = shared_.hooks_of(Shared::Hook::WorkerStart);
+  return std::all_of(hooks.begin(), hooks.end(),
+                     [this](SV* code) { return call_hook(code, "on_worker_start"); });
 }
 
 runtime::Served Application::serve(runtime::Exchange& exchange) noexcept {
@@ -398,7 +455,9 @@ runtime::Served Application::serve(runtime::Exchange& exchange) noexcept {
     give_up(request, request.timed_out ? 504 : 500);
   }
 
-  if (!guarded.exited && request.env != nullptr && !env_.asks_for_nothing(aTHX_ request)) {
+  if (!guarded.exited && request.env != nullptr &&
+      (!shared_.hooks_of(Shared::Hook::RequestEnd).empty() ||
+       !env_.asks_for_nothing(aTHX_ request))) {
     bool cleaned = false;
     guarded = run_guarded(aTHX_[&] {
       cleaned = call_protected(aTHX_[&] { clean_up(request); });
@@ -503,6 +562,15 @@ int Application::run_auxiliary(std::uint32_t index) noexcept {
 
 void Application::leave() noexcept {
   PerlInterpreter* my_perl = perl_;
+  if (shared_.host->role() == runtime::ChildRole::Worker && !is_stray_child()) {
+    // What was made last may need what was made first. None keeps the others from running.
+    std::vector<SV*>& hooks = shared_.hooks_of(Shared::Hook::WorkerExit);
+    while (!hooks.empty()) {
+      SV* code = hooks.back();
+      hooks.pop_back();
+      call_hook(code, "on_worker_exit");
+    }
+  }
   PERL_SET_PHASE(PERL_PHASE_END);
   // As perl_destruct does: an END block that dies or calls exit does not keep the others from
   // running.

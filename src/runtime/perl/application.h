@@ -24,6 +24,7 @@ class Application final : public runtime::App {
 
   void before_fork() noexcept override;
   void enter_child(runtime::ChildRole role, runtime::Host& host) noexcept override;
+  bool start_worker() noexcept override;
   runtime::Served serve(runtime::Exchange& exchange) noexcept override;
   void interrupt() noexcept override;
   std::size_t write_stack(std::span<char> into) noexcept override;
@@ -47,6 +48,8 @@ class Application final : public runtime::App {
   void set_application(CV* code);
   void respond(Request& request);
   void clean_up(Request& request);
+  // False: it died or called exit, which is in the log.
+  bool call_hook(SV* code, const char* name);
   // As Perl ends a process: END blocks, then what is buffered.
   [[noreturn]] void end_stray_child(bool exited, int status);
 

@@ -321,6 +321,21 @@ sub message {
 const char* const kClassSource = R"perl(#line 1 "bladepsgi/classes.pl"
 package BPSGI;
 our $VERSION = '2.0.0';
+
+# use BPSGI qw(on_worker_start);
+sub import {
+    my ($class, @names) = @_;
+    my $to = caller;
+    for my $name (@names) {
+        if ($name !~ /\Aon_(?:worker_start|worker_exit|request_end)\z/) {
+            require Carp;
+            Carp::croak("BPSGI exports no '$name'");
+        }
+        no strict 'refs';
+        *{"${to}::$name"} = \&{"BPSGI::$name"};
+    }
+    return;
+}
 $BPSGI::Context::VERSION = $BPSGI::Semaphore::VERSION = $BPSGI::AtomicInt64::VERSION = $VERSION;
 $INC{$_} = "(bladepsgi)/$_" for qw(BPSGI.pm BPSGI/Context.pm BPSGI/Semaphore.pm BPSGI/AtomicInt64.pm);
 1;

@@ -228,6 +228,35 @@ void xs_request_auxiliary(pTHX_ CV* cv) {
   XSRETURN_YES;
 }
 
+void add_hook(pTHX_ Shared& shared, Shared::Hook hook, const char* name, SV* value) {
+  CV* code = code_of(aTHX_ value);
+  if (code == nullptr) {
+    croak("%s: its code is %" SVf ", not a code reference", name, SVfARG(describe(aTHX_ value)));
+  }
+  // Until it has become something, a process loads.
+  if (hook == Shared::Hook::WorkerStart && shared.host->role() != runtime::ChildRole::Zygote) {
+    croak("%s: only while the application loads", name);
+  }
+  shared.hooks_of(hook).push_back(newRV_inc(MUTABLE_SV(code)));
+}
+
+// $context->on_worker_start($code), and as a function of package BPSGI on_worker_start($code).
+template <Shared::Hook kHook>
+void xs_hook(pTHX_ CV* cv) {
+  dXSARGS;
+  constexpr const char* kName = kHook == Shared::Hook::WorkerStart  ? "on_worker_start"
+                                : kHook == Shared::Hook::WorkerExit ? "on_worker_exit"
+                                                                    : "on_request_end";
+  const bool is_method = items == 2;
+  if (items < 1 || items > 2) {
+    croak_xs_usage(cv, "[context], code");
+  }
+  Shared& shared =
+      is_method ? self<Shared>(aTHX_ ST(0), kContextMagic, "BPSGI::Context") : shared_of(cv);
+  add_hook(aTHX_ shared, kHook, kName, ST(items - 1));
+  XSRETURN_YES;
+}
+
 // $context->set_worker_status($octet)
 void xs_set_worker_status(pTHX_ CV* cv) {
   dXSARGS;
@@ -388,6 +417,14 @@ void boot_objects(pTHX_ Shared& shared) {
   define(aTHX_ shared, "BPSGI::Context::request_auxiliary_process", xs_request_auxiliary);
   define(aTHX_ shared, "BPSGI::Context::new_semaphore", xs_new_semaphore);
   define(aTHX_ shared, "BPSGI::Context::new_atomic_int64", xs_new_atomic);
+  for (const char* package : {"BPSGI::Context::", "BPSGI::"}) {
+    const auto define_hook = [&](const char* name, XSUBADDR_t body) {
+      define(aTHX_ shared, SvPV_nolen(sv_2mortal(newSVpvf("%s%s", package, name))), body);
+    };
+    define_hook("on_worker_start", xs_hook<Shared::Hook::WorkerStart>);
+    define_hook("on_worker_exit", xs_hook<Shared::Hook::WorkerExit>);
+    define_hook("on_request_end", xs_hook<Shared::Hook::RequestEnd>);
+  }
   define(aTHX_ shared, "BPSGI::Semaphore::acquire", xs_acquire);
   define(aTHX_ shared, "BPSGI::Semaphore::tryacquire", xs_try_acquire);
   define(aTHX_ shared, "BPSGI::Semaphore::release", xs_release);

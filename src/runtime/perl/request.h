@@ -2,6 +2,8 @@
 // progress.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -70,6 +72,14 @@ struct Shared {
   };
 
   std::vector<Auxiliary> auxiliaries;
+
+  // What the application wants to be called for: code references, counted, in the order in which they came.
+  enum class Hook : std::uint8_t { WorkerStart, WorkerExit, RequestEnd };
+  std::array<std::vector<SV*>, 3> hooks;
+
+  [[nodiscard]] std::vector<SV*>& hooks_of(Hook hook) {
+    return hooks[static_cast<std::size_t>(hook)];
+  }
 };
 
 enum class Phase : std::uint8_t {
