@@ -202,25 +202,33 @@ class Zygote {
     return kFailed;
   }
 
+  // What the application holds that its workers would share, or miss.
   void warn_about_shared_handles() {
-    std::vector<std::string> found;
+    const auto warn = [this](std::string_view what, std::string_view advice) {
+      log_.text(Severity::Warning,
+                fmt::format("the application opened while it loaded, before the workers were "
+                            "forked: {}; {}",
+                            what, advice));
+    };
     for (const int fd : open_descriptors()) {
       if (std::find(before_loading_.begin(), before_loading_.end(), fd) != before_loading_.end())
         continue;
-      if (std::string text = describe_socket(fd); !text.empty()) found.push_back(std::move(text));
+      if (const std::string text = describe_socket(fd); !text.empty()) {
+        warn(
+            text,
+            "every process shares it, and their answers would mix: open it in each worker instead, "
+            "in on_worker_start or when it is first used");
+      }
     }
-    for (std::string& text : app_->unsafe_handles())
-      found.push_back(std::move(text));
+    for (const std::string& text : app_->unsafe_handles()) {
+      warn(text,
+           "every process shares its connection: connect in each worker instead, in "
+           "on_worker_start, and disconnect what loading has needed");
+    }
     if (const std::size_t threads = os::thread_count(); threads > 1) {
-      found.push_back(
-          fmt::format("{} threads: they do not exist in the workers, and what they had locked "
-                      "stays locked there",
-                      threads - 1));
-    }
-    for (const std::string& text : found) {
-      log_.text(Severity::Warning,
-                "the application opened while it loaded, before the workers were forked: " + text +
-                    "; every process shares it: open it in the worker, at its first request");
+      warn(fmt::format("{} thread{}", threads - 1, threads == 2 ? "" : "s"),
+           "they do not exist in the workers, and what they had locked stays locked there: start "
+           "them in each worker instead, in on_worker_start, or use --no-preload");
     }
   }
 
