@@ -108,6 +108,9 @@ struct Config {
   std::string group;  // empty: that of `user`
   OnCrash on_crash = OnCrash::Restart;
   std::uint64_t shared_memory = 0;
+  std::uint32_t max_requests = 0;            // 0: any number
+  std::chrono::milliseconds max_lifetime{};  // 0: for ever
+  std::uint64_t max_memory = 0;              // 0: any amount
 
   // Sockets
   std::uint32_t socket_mode = 0;

@@ -261,6 +261,7 @@ inline constexpr std::uint64_t kGibi = 1024 * kMebi;
 inline constexpr std::uint64_t kPebi = kMebi * kGibi;
 inline constexpr std::chrono::milliseconds kShortest{1};
 inline constexpr std::chrono::milliseconds kLongest{std::chrono::hours{24}};
+inline constexpr std::chrono::milliseconds kLongestLife{std::chrono::hours{24 * 365}};
 
 inline constexpr std::string_view kNoReload =
     "nothing is reloaded when a file changes: restart the server, or use plackup -r -s BladePSGI";
@@ -332,6 +333,17 @@ inline constexpr std::array kOptions{
         choice<&Config::on_crash>(kOnCrashWords),
         "When a process ends unexpectedly, restart it, or stop the whole server with exit code 1 "
         "as version 1.0 did."},
+    Option{"max-requests", "", "NUMBER", "0", "", Section::Processes,
+           Number{&Config::max_requests, 0, 2'000'000'000},
+           "Replace a worker that has served so many requests, 0 for no limit. Each draws a limit "
+           "of its own, up to a fifth lower, and serves until its replacement is ready."},
+    Option{"max-lifetime", "", "TIME", "0", "", Section::Processes,
+           Duration{&Config::max_lifetime, std::chrono::milliseconds{0}, kLongestLife},
+           "Replace a worker that has lived so long, 0 for no limit; as --max-requests."},
+    Option{"max-memory", "", "SIZE", "0", "", Section::Processes,
+           Size{&Config::max_memory, 0, kPebi},
+           "Replace a worker that has more memory than this for itself, without what it shares "
+           "with others; 0 for no limit. Looked at between requests, once a second at most."},
     Option{"shared-memory", "", "SIZE", "64M", "", Section::Processes,
            Size{&Config::shared_memory, kMebi, 1024 * kGibi},
            "Address space for shared semaphores and atomics. Only what is used takes memory."},

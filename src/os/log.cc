@@ -21,7 +21,7 @@ namespace bladepsgi::os {
 namespace {
 
 constexpr char kMagic = '\x1e';
-enum class FrameKind : char { Text = 'T', Ready = 'R', Access = 'A' };
+enum class FrameKind : char { Text = 'T', Ready = 'R', Access = 'A', Wish = 'W' };
 constexpr char kMore = 1;  // flag: the next frame continues this message
 
 struct FrameHeader {
@@ -44,6 +44,13 @@ void write_frame(int fd, FrameHeader header, std::string_view payload) noexcept 
   std::memcpy(frame.data() + sizeof header, payload.data(), payload.size());
   while (::write(fd, frame.data(), sizeof header + payload.size()) < 0 && errno == EINTR) {
   }
+}
+
+void write_pid(int fd, FrameKind kind, pid_t pid) noexcept {
+  if (fd < 0) return;
+  std::array<char, sizeof pid> payload{};
+  std::memcpy(payload.data(), &pid, sizeof pid);
+  write_frame(fd, {.kind = kind}, {payload.data(), payload.size()});
 }
 
 }  // namespace
@@ -75,10 +82,11 @@ void LogChannel::access(std::string_view line) const noexcept {
 }
 
 void LogChannel::ready(pid_t pid) const noexcept {
-  if (fd_ < 0) return;
-  std::array<char, sizeof pid> payload{};
-  std::memcpy(payload.data(), &pid, sizeof pid);
-  write_frame(fd_, {.kind = FrameKind::Ready}, {payload.data(), payload.size()});
+  write_pid(fd_, FrameKind::Ready, pid);
+}
+
+void LogChannel::wants_replacement(pid_t pid) const noexcept {
+  write_pid(fd_, FrameKind::Wish, pid);
 }
 
 bool LogFrames::feed(std::string_view bytes, const Handler& handler) {
@@ -97,11 +105,12 @@ bool LogFrames::feed(std::string_view bytes, const Handler& handler) {
     if (rest.size() < sizeof header + header.size) break;
     const std::string_view payload = rest.substr(sizeof header, header.size);
     rest.remove_prefix(sizeof header + header.size);
-    if (header.kind == FrameKind::Ready) {
+    if (header.kind == FrameKind::Ready || header.kind == FrameKind::Wish) {
       pid_t pid = 0;
       if (payload.size() == sizeof pid) {
         std::memcpy(&pid, payload.data(), sizeof pid);
-        handler.on_ready(pid);
+        if (header.kind == FrameKind::Ready) handler.on_ready(pid);
+        if (header.kind == FrameKind::Wish && handler.on_wish) handler.on_wish(pid);
       }
       continue;
     }

@@ -36,6 +36,9 @@ class LogChannel {
   // This process has done its preparations and takes up its work. Carries the pid.
   void ready(pid_t pid) const noexcept;
 
+  // This process wants to be replaced; why is on the scoreboard. Carries the pid.
+  void wants_replacement(pid_t pid) const noexcept;
+
   [[nodiscard]] int fd() const { return fd_; }
 
  private:
@@ -48,6 +51,7 @@ class LogFrames {
     std::function<void(Severity, std::string_view text)> on_text;
     std::function<void(pid_t)> on_ready;
     std::function<void(std::string_view line)> on_access = {};
+    std::function<void(pid_t)> on_wish = {};
   };
 
   // Takes bytes as they come from the pipe; calls the handler for each whole message. False: these are no frames of ours

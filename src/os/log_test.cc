@@ -30,13 +30,17 @@ std::string read_all(int fd) {
 struct Collected {
   std::vector<std::string> texts;
   std::vector<pid_t> ready;
+  std::vector<pid_t> wishes;
   LogFrames::Handler handler{
-      [this](Severity severity, std::string_view text) {
-        texts.push_back(std::string(severity_word(severity)) + " " + std::string(text));
-      },
-      [this](pid_t pid) {
-        ready.push_back(pid);
-      }};
+      .on_text =
+          [this](Severity severity, std::string_view text) {
+            texts.push_back(std::string(severity_word(severity)) + " " + std::string(text));
+          },
+      .on_ready = [this](pid_t pid) { ready.push_back(pid); },
+      .on_wish =
+          [this](pid_t pid) {
+            wishes.push_back(pid);
+          }};
 };
 
 TEST(LogChannel, MessagesArriveWholeUnderEveryChunking) {
@@ -46,6 +50,7 @@ TEST(LogChannel, MessagesArriveWholeUnderEveryChunking) {
     const LogChannel channel(pipe.write.get());
     channel.text(Severity::Warning, "short");
     channel.ready(4711);
+    channel.wants_replacement(4712);
     channel.text(Severity::Error, large);
     channel.text(Severity::Log, "");
   }
@@ -60,6 +65,7 @@ TEST(LogChannel, MessagesArriveWholeUnderEveryChunking) {
     }
     EXPECT_THAT(collected.texts, testing::ElementsAre("WARNING short", "ERROR " + large, "LOG "));
     EXPECT_THAT(collected.ready, testing::ElementsAre(4711));
+    EXPECT_THAT(collected.wishes, testing::ElementsAre(4712));
   }
 }
 

@@ -101,11 +101,13 @@ void LogSink::write(Severity severity,
 
 LogSink::Opened LogSink::open(std::string role,
                               std::function<void(pid_t)> on_ready,
-                              std::function<void()> on_closed) {
+                              std::function<void()> on_closed,
+                              std::function<void()> on_wish) {
   auto source = std::make_shared<Source>();
   source->role = std::move(role);
   source->on_ready = std::move(on_ready);
   source->on_closed = std::move(on_closed);
+  source->on_wish = std::move(on_wish);
   Opened opened{.source = next_id_++, .ends = {}};
   const std::array<os::Fd*, 3> ends{&opened.ends.output, &opened.ends.error, &opened.ends.channel};
   for (const Stream stream : {Output, ErrorOutput, Channel}) {
@@ -161,6 +163,7 @@ void LogSink::take(Source& source, Stream stream, std::string_view bytes) {
           is_last_word ? os::LogWriter::Origin::Own : os::LogWriter::Origin::Application);
   };
   pid_t ready = 0;
+  bool wishes = false;
   const auto on_access = [this](std::string_view text) {
     if (!access_.writer) return;
     access_.writer->write_line(text, os::LogWriter::Origin::Application);
@@ -168,11 +171,18 @@ void LogSink::take(Source& source, Stream stream, std::string_view bytes) {
   };
   const bool sound = source.frames.feed(bytes, {.on_text = on_text,
                                                 .on_ready = [&ready](pid_t pid) { ready = pid; },
-                                                .on_access = on_access});
+                                                .on_access = on_access,
+                                                .on_wish =
+                                                    [&wishes](pid_t) {
+                                                      wishes = true;
+                                                    }});
   if (ready != 0) {
     if (source.pid == 0) source.pid = ready;
     // A copy, called last: it may find that the process has ended and forget this source.
     if (const auto on_ready = source.on_ready) on_ready(ready);
+  }
+  if (wishes) {
+    if (const auto on_wish = source.on_wish) on_wish();
   }
   if (!sound && !std::exchange(source.said_unsound, true)) {
     log(Severity::Warning,
@@ -209,6 +219,7 @@ std::string LogSink::finish(SourceId id) {
   const std::shared_ptr<Source> source = found->second;
   source->on_ready = nullptr;
   source->on_closed = nullptr;
+  source->on_wish = nullptr;
   start_reading(id, 0);
   for (const Stream stream : {Channel, Output, ErrorOutput}) {
     // As much as a full pipe holds; a grandchild that goes on writing is read from the loop.

@@ -55,11 +55,13 @@ class LogSink {
 
   // Pipes for a new process. Nothing is read before start_reading: lines need the pid. `on_ready` is called when the
   // process says that it is ready, with its pid.
+  // `on_wish` is called when it says that it wants to be replaced.
   // `on_closed` is called when nobody holds the log channel any more.
   // Throws os::SystemError without descriptors.
   Opened open(std::string role,
               std::function<void(pid_t)> on_ready,
-              std::function<void()> on_closed = {});
+              std::function<void()> on_closed = {},
+              std::function<void()> on_wish = {});
   void start_reading(SourceId id, pid_t pid);
 
   // The process is dead: reads what it left behind, and forgets the pipes that nobody else holds. Returns the last error that it has said on its
@@ -84,6 +86,7 @@ class LogSink {
     std::string last_error;
     std::function<void(pid_t)> on_ready;
     std::function<void()> on_closed;
+    std::function<void()> on_wish;
   };
 
   void read_some(SourceId id, Stream stream);

@@ -28,6 +28,9 @@ worker::Options make_worker_options(const config::Config& config, std::uint32_t 
   options.idle_timeout = config.idle_timeout;
   options.short_wait = config.request_wait;
   options.lobby_memory = config.lobby_memory;
+  options.recycling = {.requests = config.max_requests,
+                       .lifetime = config.max_lifetime,
+                       .memory = config.max_memory};
   options.time_limit.limit = config.request_timeout;
   options.time_limit.grace = config.request_timeout_grace;
   options.queue_timeout = config.queue_timeout;

@@ -30,8 +30,24 @@ using std::chrono::milliseconds;
 // For an auxiliary process of an old generation to follow SIGTERM.
 constexpr std::chrono::seconds kAuxiliaryGrace{30};
 
+constexpr std::uint32_t kRecyclingShare = 4;  // one in so many workers is replaced at once
+
 std::string seconds_text(os::Monotonic::duration duration) {
   return fmt::format("{:.1f} s", std::chrono::duration<double>(duration).count());
+}
+
+std::string describe_wish(shm::Wish wish) {
+  switch (wish) {
+    case shm::Wish::Requests:
+      return "has served its share of requests (--max-requests)";
+    case shm::Wish::Lifetime:
+      return "has lived for its time (--max-lifetime)";
+    case shm::Wish::Memory:
+      return "has taken more memory than it may (--max-memory)";
+    case shm::Wish::None:
+      break;
+  }
+  return "wants to be replaced";
 }
 
 std::string plural(std::uint32_t count, std::string_view what) {
@@ -108,6 +124,34 @@ Result<void> Pool::start() {
   }
   if (options_.zygote.worker.time_limit.limit != milliseconds::zero()) kill_overdue();
   return start_zygote();
+}
+
+// Workers that have served their time, a few at once: each serves until its replacement is ready, which then has it leave. While a
+// new generation takes over, all of them are replaced anyway.
+void Pool::recycle() {
+  if (is_stopping_ || candidate_ || changes_over_ || !zygote_.is_loaded) return;
+  std::uint32_t under_way = 0;
+  for (const Process& process : processes_)
+    under_way += process.is_being_replaced ? 1 : 0;
+  const std::uint32_t most = std::max(options_.workers / kRecyclingShare, 1U);
+  std::vector<std::uint32_t> numbers;
+  for (Process& process : processes_) {
+    if (under_way + numbers.size() >= most) break;
+    if (!process.wants_replacement || process.is_being_replaced || process.is_leaving ||
+        has_successor(process)) {
+      continue;
+    }
+    process.is_being_replaced = true;
+    numbers.push_back(process.number);
+    const auto slot = board_->snapshot(*process.slot);
+    environment_.log->log(
+        Severity::Log,
+        fmt::format("worker {} (pid {}) {}; it serves until its replacement is ready",
+                    process.number, process.child.pid(),
+                    describe_wish(slot ? slot->wish : shm::Wish::None)));
+  }
+  for (const std::uint32_t number : numbers)
+    request_worker(number);
 }
 
 // A worker ends itself when its request is over every limit. One that cannot (its signals are blocked, or it hangs in the kernel)
@@ -590,6 +634,12 @@ Result<void> Pool::try_request_child(ZygoteLink& from,
         [this, index] {
           const auto found = find_slot(index);
           if (found && !(*found)->child.is_alive()) process_ended(*found, 0);  // was never made
+        },
+        [this, index] {
+          const auto found = find_slot(index);
+          if (!found || (*found)->kind != Kind::Worker) return;
+          (*found)->wants_replacement = true;
+          recycle();
         });
   });
   if (!opened) {
@@ -696,12 +746,12 @@ void Pool::seat(Handle process) {
           fmt::format("worker {} (pid {}) serves: requests that have waited are answered again",
                       process->number, process->child.pid()));
     }
-    // The predecessor of an older generation leaves now that this one serves.
+    // The predecessor, of an older generation or one that wanted this, leaves now that this one serves.
     for (Process& other : processes_) {
       if (other.kind != Kind::Worker || &other == &*process || other.number != process->number)
         continue;
-      if (other.generation >= process->generation || other.is_leaving) continue;
-      tell_to_leave(other);
+      if (other.is_leaving) continue;
+      if (other.generation < process->generation || other.is_being_replaced) tell_to_leave(other);
     }
     const bool was_published = listeners_.is_published();
     publish();
@@ -774,6 +824,7 @@ void Pool::announce_if_complete() {
 bool Pool::on_reaped(os::Ended ended) {
   if (const auto process = find_pid(ended.pid)) {
     process_ended(*process, ended.status);
+    recycle();
     return true;
   }
   unclaimed_[ended.pid] = ended.status;
@@ -803,7 +854,7 @@ Pool::Position& Pool::position_of(const Process& process) {
 bool Pool::has_successor(const Process& process, bool must_serve) const {
   return std::any_of(processes_.begin(), processes_.end(), [&](const Process& other) {
     if (&other == &process || other.kind != process.kind || other.number != process.number ||
-        other.is_leaving) {
+        other.is_leaving || other.is_being_replaced) {
       return false;
     }
     if (candidate_ && other.generation == candidate_->generation) return false;
@@ -1034,7 +1085,8 @@ void Pool::restart(Kind kind, std::uint32_t number) {
       const bool is_there =
           std::any_of(processes_.begin(), processes_.end(), [this, number](const Process& process) {
             return process.kind == Kind::Worker && process.number == number &&
-                   !process.is_leaving && process.generation == zygote_.generation;
+                   !process.is_leaving && !process.is_being_replaced &&
+                   process.generation == zygote_.generation;
           });
       if (!is_there) request_worker(number);
       break;

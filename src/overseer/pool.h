@@ -97,7 +97,9 @@ class Pool {
     bool is_ready = false;
     bool is_leaving = false;   // told to leave, or replaced: its end is expected
     bool is_rejected = false;  // killed with the generation that it belongs to
-    bool is_overdue = false;   // its request has outlived every limit, and it was killed
+    bool wants_replacement = false;
+    bool is_being_replaced = false;  // by one that has been asked for
+    bool is_overdue = false;         // its request has outlived every limit, and it was killed
     os::Monotonic started{};
     LogSink::SourceId source = 0;
     os::Fd wake;  // of a worker: a byte into it makes it look whether it was told to leave
@@ -166,6 +168,7 @@ class Pool {
   void note_start();
   void warn_if_nobody_serves();
   void kill_overdue();
+  void recycle();
   void request_missing_workers();
   void make_auxiliaries();
   void on_forked(const zygote::Message& message);

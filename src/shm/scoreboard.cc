@@ -157,6 +157,10 @@ SlotSnapshot Scoreboard::read(SlotIndex index) const {
   const std::uint8_t status = slot.status.load(kRelaxed);
   if (status != 0) snapshot.status = static_cast<char>(status);
   snapshot.is_told_to_leave = slot.told_to_leave.load(kRelaxed) != 0;
+  if (const std::uint8_t wish = slot.wants_replacement.load(kRelaxed);
+      wish <= static_cast<std::uint8_t>(Wish::Memory)) {
+    snapshot.wish = static_cast<Wish>(wish);
+  }
   snapshot.has_timed_out = slot.timed_out.load(kRelaxed) != 0;
   snapshot.call_deadline = monotonic(slot.call_deadline.load(kRelaxed));
   snapshot.requests = slot.requests.load(kRelaxed) - slot.requests_before.load(kRelaxed);
@@ -304,6 +308,10 @@ void OwnSlot::set_call_deadline(os::Monotonic when) {
 void OwnSlot::note_timed_out() noexcept {
   slot_->timed_out.store(1, kRelaxed);
   count(Event::ApplicationTimedOut);
+}
+
+void OwnSlot::want_replacement(Wish why) {
+  slot_->wants_replacement.store(static_cast<std::uint8_t>(why), kRelaxed);
 }
 
 std::size_t OwnSlot::write_title(std::span<char> into) const noexcept {

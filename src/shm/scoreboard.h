@@ -58,6 +58,14 @@ enum class Event : std::uint8_t {
 };
 inline constexpr std::size_t kEvents = 8;
 
+// Why a worker wants to be replaced.
+enum class Wish : std::uint8_t {
+  None,
+  Requests,  // it has served as many as it may
+  Lifetime,  // it has lived as long as it may
+  Memory,    // it has taken more than it may
+};
+
 inline constexpr std::size_t kMethodLimit = 15;
 inline constexpr std::size_t kUriLimit = 255;
 inline constexpr std::size_t kRequestIdLimit = 128;
@@ -74,6 +82,7 @@ struct SlotSnapshot {
   std::optional<std::uint32_t> number;  // workers only
   char status = kNoStatus;              // what the application last set during this request
   bool is_told_to_leave = false;
+  Wish wish = Wish::None;      // it serves until it is told to leave
   bool has_timed_out = false;  // its process ended by itself because its request took too long
   os::Monotonic
       call_deadline;  // when it must have done that, if it still runs; epoch: no limit runs
@@ -172,6 +181,7 @@ class OwnSlot {
   // and note_timed_out are async-signal-safe.
   std::size_t write_title(std::span<char> into) const noexcept;
   void note_timed_out() noexcept;
+  void want_replacement(Wish why);
   [[nodiscard]] bool is_told_to_leave() const;
   void count(Event event);
 

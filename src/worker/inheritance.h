@@ -22,6 +22,7 @@
 #include "worker/listening.h"
 #include "worker/pool_host.h"
 #include "worker/protocol_exchange.h"
+#include "worker/recycling.h"
 #include "worker/time_limit.h"
 
 namespace bladepsgi::worker {
@@ -44,6 +45,7 @@ struct Options {
   std::uint64_t lobby_memory =
       std::uint64_t{256} * 1024 * 1024;  // most that rests of responses may take there
   TimeLimitOptions time_limit;
+  RecyclingLimits recycling;
   // Who has waited longer when the application could be called, as the front end says, is answered 503; zero: nobody.
   std::chrono::milliseconds queue_timeout{};
 };

@@ -127,6 +127,9 @@ class Worker {
         slot_(board_, inheritance.slot),
         lobby_(*inheritance.mapping),
         patience_(inheritance.options.short_wait),
+        recycling_(inheritance.options.recycling,
+                   os::monotonic_now(),
+                   std::uniform_real_distribution<double>(0, 1)(random_)),
         epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
     make_exchanges();
     if (!epoll_.is_open()) throw os::SystemError(errno, "create epoll set");
@@ -731,6 +734,7 @@ class Worker {
                                 request_title(), wrong->sent, wrong->announced));
     }
     slot_.become_idle();
+    note_wish(recycling_.request_ended(ended));
     keep_signal_handlers();
     if (served.next != runtime::Next::Continue) {
       channel_.text(Severity::Log,
@@ -740,6 +744,13 @@ class Worker {
       wants_no_more_ = true;
       request_leave();
     }
+  }
+
+  // And go on: it is the overseer that tells us to leave, when there is somebody else.
+  void note_wish(shm::Wish wish) {
+    if (wish == shm::Wish::None) return;
+    slot_.want_replacement(wish);
+    channel_.wants_replacement(::getpid());
   }
 
   // A body that broke off while the application read it.
@@ -838,12 +849,18 @@ class Worker {
       watched_kept_ = kept;
     }
     const os::Monotonic before = os::monotonic_now();
+    if (const auto end = recycling_.deadline()) {
+      const milliseconds left = std::chrono::ceil<milliseconds>(*end - before);
+      const auto most = static_cast<int>(std::clamp<milliseconds::rep>(left.count(), 0, 1 << 30));
+      timeout = timeout < 0 ? most : std::min(timeout, most);
+    }
     std::array<epoll_event, 8> events{};
     const int count =
         ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
     if (count < 0 && errno != EINTR) throw os::SystemError(errno, "wait for connections");
     last_look_ = os::monotonic_now();
     if (last_look_ - before > kImmediately) nobody_waited_ = last_look_;
+    note_wish(recycling_.time_passed(last_look_));
     for (int i = 0; i < count; ++i) {
       const int ready = events[static_cast<std::size_t>(i)].data.fd;
       if (ready == inheritance_.ready) is_ready_signalled_ = true;
@@ -905,6 +922,8 @@ class Worker {
   bool has_slow_permit_ = false;  // to serve a request whose body is not here
   std::optional<os::Monotonic> others_wait_since_;  // while a peer does not take its response
   int watched_kept_ = -1;                           // in epoll_
+  std::random_device random_;
+  Recycling recycling_;
   os::Fd epoll_;
   os::Monotonic kept_since_{};  // end of its last request
   std::vector<pollfd> waiting_;
