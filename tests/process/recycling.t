@@ -6,6 +6,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../lib";
 use BladePSGI::Test;
+use BladePSGI::Test::FastCGI ':all';
 use BladePSGI::Test::Load;
 use Test::More;
 
@@ -26,6 +27,27 @@ subtest 'requests' => sub {
         unlike $server->log, qr/died unexpectedly/, 'it is no crash';
         is $server->stop, 'exit 0', 'stops';
     }
+};
+
+subtest 'all at once' => sub {
+    my $server = BladePSGI::Test->start(workers => 8, options => ['--max-requests=1'], app => BladePSGI::Test->gate_code . <<'PERL');
+use BPSGI qw(on_worker_start);
+on_worker_start(sub { gate('start') if -e 'hold' });
+sub { gate('answer'); [200, [], [$$]] }
+PERL
+    my %old = map { $_ => 1 } $server->worker_pids;
+    write_text($server->folder . '/hold', '');
+    my @c = map { $server->connect } 1 .. 8;
+    $_->send(request_bytes(uri => '/')) for @c;
+    $server->open_gate('answer');
+    my %served = map { $_->read_response->{body} => 1 } @c;
+    is scalar(keys %served), 8, 'all workers have served their time';
+    ok $server->wait_log(qr/(?:.*has served its share.*\n(?:.*\n)*?){2}/), 'two are replaced';
+    is $server->get('/')->{status}, 200, 'they serve meanwhile';
+    is scalar(() = $server->log =~ /has served its share/g), 2, 'and no others';
+    $server->open_gate('start');
+    ok +(wait_for { !grep { $old{$_} } $server->worker_pids } 60), 'then all of them, two by two';
+    is $server->stop, 'exit 0', 'stops';
 };
 
 subtest 'lifetime, also of who has nothing to do' => sub {
