@@ -125,6 +125,11 @@ Ended try_reap_any() {
   return ended;
 }
 
+Fd watch_process(pid_t pid) {
+  // pidfd_open(2), which glibc has from 2.36 on; it is close-on-exec.
+  return pid > 0 ? Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))) : Fd();
+}
+
 std::string describe_status(int status) {
   if (WIFSIGNALED(status)) {
     const int number = WTERMSIG(status);

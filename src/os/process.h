@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "os/fd.h"
 
 namespace bladepsgi::os {
 
@@ -80,6 +81,10 @@ struct Ended {
 
 // One ended child, whichever; pid 0 when none has ended.
 [[nodiscard]] Ended try_reap_any();
+
+// A descriptor that is readable when the process, whoever's child it is, has ended: another one of the same pid is not meant. Closed: there is no
+// such process.
+[[nodiscard]] Fd watch_process(pid_t pid);
 
 // "signal 11 (SIGSEGV, core dumped)", "exit code 3".
 [[nodiscard]] std::string describe_status(int status);

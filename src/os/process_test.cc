@@ -5,10 +5,13 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <csignal>
 
 #include <gtest/gtest.h>
 
+#include "os/clock.h"
+#include "os/connect.h"
 #include "os/signals.h"
 #include "os/socket.h"
 #include "os/system_error.h"
@@ -89,6 +92,25 @@ TEST(CloseAllExcept, KeepsTheNamedDescriptorsOnly) {
 
 TEST(ThreadCount, IsOneHere) {
   EXPECT_EQ(thread_count(), 1U);
+}
+
+TEST(WatchProcess, IsReadableAtItsEnd) {
+  auto [ours, theirs] = make_message_pair();
+  const auto pid = fork_role(Parent::Caller, [&, &ours = ours, &theirs = theirs] {
+    ours.reset();
+    char byte = 0;
+    return static_cast<int>(::read(theirs.get(), &byte, 1));
+  });
+  ASSERT_TRUE(pid);
+  theirs.reset();
+  const Fd watch = watch_process(*pid);
+  ASSERT_TRUE(watch.is_open());
+  EXPECT_FALSE(wait_readable(watch.get(), monotonic_now()));
+  ours.reset();
+  EXPECT_TRUE(wait_readable(watch.get(), monotonic_now() + std::chrono::seconds(30)));
+  ASSERT_EQ(::waitpid(*pid, nullptr, 0), *pid);
+  EXPECT_FALSE(watch_process(*pid).is_open());
+  EXPECT_FALSE(watch_process(0).is_open());
 }
 
 TEST(DescribeStatus, NamesSignals) {

@@ -243,6 +243,26 @@ void set_non_blocking(int fd) {
     throw SystemError(errno, "make descriptor non-blocking");
 }
 
+std::optional<Peer> peer_of(int fd) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return std::nullopt;
+  return Peer{.pid = peer.pid, .user = peer.uid};
+}
+
+bool is_deserted_socket(const std::string& path) {
+  struct stat info {};
+
+  if (::lstat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode)) return false;
+  const auto address = make_address(path);
+  if (!address) return false;
+  const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  return probe.is_open() &&
+         ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address->raw), address->size) !=
+             0 &&
+         errno == ECONNREFUSED;
+}
+
 bool is_unix_socket(int fd) {
   int family = 0;
   socklen_t size = sizeof family;

@@ -90,6 +90,19 @@ void set_non_blocking(int fd);
 // The kernel's bound on the backlog of a listener; 0 when it cannot be read.
 [[nodiscard]] int backlog_limit();
 
+// Who is at the other end of a UNIX socket, as it was when it connected or began to listen.
+struct Peer {
+  pid_t pid = 0;  // 0: of a pid namespace that we do not see
+  uid_t user = 0;
+};
+
+// Empty: there is none.
+[[nodiscard]] std::optional<Peer> peer_of(int fd);
+
+// Nobody listens there any more: there is a socket at the path, and whoever connects is refused. Of a listener whose path appears only
+// when it listens (UnixListener) that does not change again.
+[[nodiscard]] bool is_deserted_socket(const std::string& path);
+
 // Of the UNIX family, whatever it is connected to.
 [[nodiscard]] bool is_unix_socket(int fd);
 

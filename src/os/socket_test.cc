@@ -118,5 +118,37 @@ TEST_F(UnixListenerTest, AnotherProcessOrASuccessorsFileIsNotRemoved) {
   EXPECT_TRUE(std::filesystem::exists(path("s")));
 }
 
+TEST_F(UnixListenerTest, AnAbandonedSocketIsToldFromALivingOne) {
+  {
+    auto listener = UnixListener::create(path("s"), 8, {});
+    ASSERT_TRUE(listener && (*listener)->publish());
+    EXPECT_FALSE(is_deserted_socket(path("s")));
+    std::filesystem::create_hard_link(path("s"), path("left"));
+  }
+  EXPECT_TRUE(is_deserted_socket(path("left")));
+  EXPECT_FALSE(is_deserted_socket(path("nothing")));
+  std::ofstream(path("file")) << "precious";
+  EXPECT_FALSE(is_deserted_socket(path("file")));
+}
+
+TEST_F(UnixListenerTest, BothSidesKnowWhoTheOtherIs) {
+  auto listener = UnixListener::create(path("s"), 8, {});
+  ASSERT_TRUE(listener && (*listener)->publish());
+  const Fd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, path("s").c_str(), sizeof address.sun_path - 1);
+  ASSERT_EQ(::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address),
+            0);
+  const Fd accepted(::accept4((*listener)->fd(), nullptr, nullptr, SOCK_CLOEXEC));
+  for (const int fd : {client.get(), accepted.get()}) {
+    const auto peer = peer_of(fd);
+    ASSERT_TRUE(peer);
+    EXPECT_EQ(peer->pid, ::getpid());
+    EXPECT_EQ(peer->user, ::geteuid());
+  }
+  EXPECT_FALSE(peer_of(-1));
+}
+
 }  // namespace
 }  // namespace bladepsgi::os
