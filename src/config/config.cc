@@ -374,6 +374,19 @@ std::optional<std::string> check_socket_path(std::string_view argument, std::str
   return std::nullopt;
 }
 
+std::optional<std::string> check_control_path(const Config& config) {
+  const std::string& path = config.control_socket_path;
+  if (path.empty() || path == kNoControl) return std::nullopt;
+  if (auto message = check_socket_path("option '--control':", path)) return message;
+  const bool is_taken =
+      path == config.stats_socket_path ||
+      std::any_of(config.listen.begin(), config.listen.end(),
+                  [&path](const Listen& one) { return one.address.path == path; });
+  if (is_taken)
+    return "option '--control': " + in_quotes(path) + " is the path of another socket already";
+  return std::nullopt;
+}
+
 std::optional<std::string> apply_classic(const std::vector<std::string>& arguments,
                                          Config& config) {
   if (arguments.size() != kArguments.size()) return wrong_number(arguments, config.form);
@@ -566,6 +579,7 @@ Parsed parse(int argc, const char* const* argv, const Environment& environment) 
   if (config.loader == "Plack::Loader") config.loader.clear();  // plackup's own default
   auto message = form == Form::Classic ? apply_classic(arguments, config)
                                        : apply_application(arguments, config);
+  if (!message) message = check_control_path(config);
   if (message) return UsageError{*message, program};
   return config;
 }

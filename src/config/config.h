@@ -64,6 +64,9 @@ struct Hints {
   std::string server;
 };
 
+// For --control: there shall be no control socket.
+inline constexpr std::string_view kNoControl = "none";
+
 // Plain data. Made only by parse() and defaults(): the values of options not given are those of the table in options.h,
 // the zeros here are never seen.
 struct Config {
@@ -113,6 +116,7 @@ struct Config {
   std::uint64_t max_memory = 0;              // 0: any amount
 
   // Sockets
+  std::string control_socket_path;  // "none"; empty: where bladectl looks
   std::uint32_t socket_mode = 0;
   std::string socket_owner;  // empty: as created
   std::string socket_group;  // empty: as created

@@ -32,6 +32,15 @@ inline constexpr std::array<ExitCodeMeaning, 5> kExitCodes{{
     {ExitCode::ImmediateStop, "Stopped at once by SIGQUIT."},
 }};
 
+// The same numbers, as bladectl uses them.
+inline constexpr std::array<ExitCodeMeaning, 3> kControlExitCodes{{
+    {ExitCode::Success, "Done; or help or version shown."},
+    {ExitCode::Failure,
+     "Not done: the server could not, or refused, or ended meanwhile, or does not answer."},
+    {ExitCode::Usage,
+     "Wrong usage; or there is no server to command, or there are several and none was named."},
+}};
+
 // For main's return value and for ::_exit.
 [[nodiscard]] constexpr int to_int(ExitCode code) {
   return static_cast<int>(code);

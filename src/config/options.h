@@ -231,7 +231,7 @@ inline constexpr std::array<Purpose, 6> kPurposes{{
     {"Where it listens",
      {"http", "fastcgi", "listen", "port", "socket-group", "socket-mode", "trust-proxy", "health",
       "stats"}},
-    {"Processes", {"workers", "user", "group", "on-crash", "daemonize", "pidfile"}},
+    {"Processes", {"workers", "user", "group", "on-crash", "daemonize", "pidfile", "control"}},
     {"Requests", {"request-timeout", "input", "max-body", "head-timeout", "body-timeout"}},
     {"Log", {"access-log", "errors"}},
     {"Looking at it", {"print-config", "ping"}},
@@ -374,6 +374,12 @@ inline constexpr std::array kOptions{
            Text{&Config::stats_socket_path},
            "UNIX domain socket to create for the statistics text.", false, kNotClassic,
            "STATS_SOCKET_PATH"},
+    Option{"control", "", "PATH", "",
+           "PID.control in $RUNTIME_DIRECTORY, in $XDG_RUNTIME_DIR/bladepsgi or, as root, in "
+           "/run/bladepsgi",
+           Section::Socket, Text{&Config::control_socket_path},
+           "UNIX domain socket to create for bladectl, or none. Only root and the user that starts "
+           "the server may command it."},
     Option{"socket-mode", "", "MODE", "0660", "", Section::Socket, FileMode{&Config::socket_mode},
            "Permissions of UNIX sockets."},
     Option{"socket-owner", "", "NAME", "", "that of --user, else the user that starts the server",

@@ -10,6 +10,7 @@
 
 #include "base/text.h"
 #include "config/options.h"
+#include "control/place.h"
 #include "os/privileges.h"
 #include "os/system_error.h"
 
@@ -21,6 +22,22 @@ std::string spool_directory(const config::Config& config) {
   if (!config.spool_directory.empty()) return config.spool_directory;
   const char* temporary = std::getenv("TMPDIR");
   return temporary != nullptr && *temporary != '\0' ? temporary : "/tmp";
+}
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? value : "";
+}
+
+ControlPlace control_place(const config::Config& config) {
+  if (config.control_socket_path == config::kNoControl) return {};
+  if (!config.control_socket_path.empty()) return {.path = config.control_socket_path};
+  const auto place =
+      control::place_of_server({.runtime_directory = variable("RUNTIME_DIRECTORY"),
+                                .user_runtime_directory = variable("XDG_RUNTIME_DIR"),
+                                .is_root = os::is_root()});
+  if (!place) return {};
+  return {.path = {}, .directory = place->directory, .is_ours = place->is_ours};
 }
 
 worker::Options make_worker_options(const config::Config& config, std::uint32_t workers) {
@@ -142,6 +159,7 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
   options.title_prefix = config.proctitle_prefix;
   options.notes = config.notes;
   options.pid_file = config.pid_file;
+  options.control = control_place(config);
   options.raw_output = config.raw_output;
   options.access_log = config.access_log == "off"  ? std::string()
                        : config.access_log.empty() ? std::string("-")

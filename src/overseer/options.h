@@ -12,6 +12,7 @@
 #include "config/config.h"
 #include "lobby/inheritance.h"
 #include "os/socket.h"
+#include "overseer/control_socket.h"
 #include "overseer/listeners.h"
 #include "supervise/restart_policy.h"
 #include "zygote/inheritance.h"
@@ -45,6 +46,7 @@ struct Options {
   bool raw_output = false;
   std::string access_log;  // path, "-" for standard output; empty: none
   supervise::CrashAction on_crash = supervise::CrashAction::Restart;
+  ControlPlace control;
   PoolOptions pool;  // the list of pools has one entry
 
   [[nodiscard]] bool serves_http() const;

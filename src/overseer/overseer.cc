@@ -38,10 +38,117 @@ int Overseer::run() {
 
   pools_.clear();
   pid_file_.reset();
+  const int exit_code = failure_code_.value_or(*exit_code_);
+  answer_stop(exit_code);
+  control_.reset();
+  control_socket_.reset();
   log_.drain(std::chrono::seconds(1));
   loop_.cancel(stop_timer_);
   loop_.remove(signals_.fd());
-  return failure_code_.value_or(*exit_code_);
+  return exit_code;
+}
+
+// Before any other process is made, so that none of them has it.
+Result<void> Overseer::open_control() {
+  if (!options_.control.is_anywhere()) return {};
+  auto socket = ControlSocket::create(options_.control);
+  if (!socket && !options_.control.path.empty()) return fail(socket.error());
+  if (!socket) {
+    log_.log(Severity::Log, socket.error().message +
+                                "; going on without a control socket, bladectl cannot ask this "
+                                "server (--control=PATH names another one, none asks for none)");
+    return {};
+  }
+  control_socket_.emplace(std::move(*socket));
+  control_.emplace(
+      loop_, control_socket_->descriptor(), ControlOptions{},
+      [this](Severity severity, const std::string& line) { log_.log(severity, line); });
+  add_commands();
+  return {};
+}
+
+void Overseer::add_commands() {
+  control_->add({.name = "status",
+                 .arguments = {},
+                 .run = [this](const json::Object&, const Session& session) {
+                   session.succeed(status_report(view(), os::monotonic_now()));
+                 }});
+  control_->add({.name = "workers",
+                 .arguments = {},
+                 .run = [this](const json::Object&, const Session& session) {
+                   session.succeed(workers_report(view(), os::monotonic_now()));
+                 }});
+  control_->add({.name = "stop",
+                 .arguments = {"fast", "immediate"},
+                 .run = [this](const json::Object& arguments, const Session& session) {
+                   on_stop_command(arguments, session);
+                 }});
+}
+
+ServerView Overseer::view() {
+  ServerView view;
+  view.pid = ::getpid();
+  view.started = started_;
+  view.started_monotonic = started_monotonic_;
+  if (!pools_.empty()) view.pool = pools_.front().view();
+  return view;
+}
+
+void Overseer::on_stop_command(const json::Object& arguments, const Session& session) {
+  const auto fast = control::flag(arguments, "fast");
+  const auto immediate = control::flag(arguments, "immediate");
+  if (!fast || !immediate) {
+    return session.fail(config::ExitCode::Usage,
+                        !fast ? fast.error().message : immediate.error().message);
+  }
+  stop_sessions_.push_back(session);
+  log_.log(Severity::Log,
+           fmt::format("asked through the control socket to stop{}, by user {} (pid {})",
+                       *immediate ? " immediately"
+                       : *fast    ? " fast"
+                                  : "",
+                       session.peer().user, session.peer().pid));
+  if (*immediate) {
+    stop_immediately();
+  } else if (*fast) {
+    request_stop(supervise::StopRequest::Fast);
+  } else if (!stop_
+                  .is_stopping()) {  // a second one waits for the same end, unlike a second SIGTERM
+    request_stop(supervise::StopRequest::Smart);
+  }
+  loop_.cancel(stop_report_);
+  report_stop();
+}
+
+// Once a second, to whoever waits.
+void Overseer::report_stop() {
+  stop_report_ = {};
+  if (exit_code_) return;
+  const std::string text = describe_stop();
+  for (const Session& session : stop_sessions_)
+    session.progress(text);
+  stop_report_ =
+      loop_.call_at(os::monotonic_now() + std::chrono::seconds(1), [this] { report_stop(); });
+}
+
+std::string Overseer::describe_stop() const {
+  const supervise::Living left = living();
+  if (pools_.empty() || stop_.phase() == supervise::StopPolicy::Phase::Killing)
+    return "everything ends";
+  if (left.workers > 0) return "waiting for " + pools_.front().describe_living();
+  if (left.auxiliaries > 0)
+    return "all workers have gone; waiting for " + pools_.front().describe_auxiliaries();
+  return "all workers have gone";
+}
+
+void Overseer::answer_stop(int exit_code) {
+  loop_.cancel(stop_report_);
+  for (const Session& session : stop_sessions_) {
+    json::Object result;
+    result.add("exit", exit_code);
+    session.succeed(std::move(result));
+  }
+  stop_sessions_.clear();
 }
 
 Result<void> Overseer::open_access_log() {
@@ -68,6 +175,7 @@ Result<void> Overseer::start() {
     if (!file) return fail(file.error());
     pid_file_ = std::move(*file);
   }
+  if (auto opened = open_control(); !opened) return opened;
   Pool::Environment environment;
   environment.loop = &loop_;
   environment.log = &log_;
@@ -107,8 +215,7 @@ void Overseer::on_signals() {
         request_stop(supervise::StopRequest::Fast);
         break;
       case SIGQUIT:
-        failure_code_ = to_int(config::ExitCode::ImmediateStop);
-        request_stop(supervise::StopRequest::Immediate);
+        stop_immediately();
         break;
       case SIGHUP:
         for (Pool& pool : pools_)
@@ -161,6 +268,11 @@ void Overseer::request_stop(supervise::StopRequest request) {
                                 : "stopping fast: everything ends at once");
   }
   carry_out(actions);
+}
+
+void Overseer::stop_immediately() {
+  failure_code_ = to_int(config::ExitCode::ImmediateStop);
+  request_stop(supervise::StopRequest::Immediate);
 }
 
 void Overseer::advance_stop() {

@@ -5,12 +5,16 @@
 #include <list>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "os/event_loop.h"
 #include "os/lifeline.h"
 #include "os/pid_file.h"
 #include "os/process.h"
 #include "os/signals.h"
+#include "overseer/control_server.h"
+#include "overseer/control_socket.h"
 #include "overseer/log_sink.h"
 #include "overseer/options.h"
 #include "overseer/pool.h"
@@ -27,11 +31,19 @@ class Overseer {
 
  private:
   Result<void> open_access_log();
+  Result<void> open_control();
+  void add_commands();
+  void on_stop_command(const json::Object& arguments, const Session& session);
+  void report_stop();
+  void answer_stop(int exit_code);
+  [[nodiscard]] ServerView view();
+  [[nodiscard]] std::string describe_stop() const;
   Result<void> start();
   void on_ready();
   void on_signals();
   void reap();
   void request_stop(supervise::StopRequest request);
+  void stop_immediately();
   void advance_stop();
   void carry_out(const supervise::StopActions& actions);
   [[nodiscard]] supervise::Living living() const;
@@ -43,6 +55,12 @@ class Overseer {
   os::EventLoop loop_;
   os::Fd access_log_;
   LogSink log_;
+  os::WallClock started_ = os::wall_clock_now();
+  os::Monotonic started_monotonic_ = os::monotonic_now();
+  std::optional<ControlSocket> control_socket_;
+  std::optional<ControlServer> control_;
+  std::vector<Session> stop_sessions_;  // who waits for the end
+  os::EventLoop::TimerId stop_report_;
   std::list<Pool> pools_;
   std::optional<os::PidFile> pid_file_;
   supervise::StopPolicy stop_;

@@ -1207,6 +1207,38 @@ void Pool::kill_everything() {
     process.child.signal(SIGKILL);
 }
 
+PoolView Pool::view() {
+  PoolView view;
+  view.application = !options_.zygote.load.application_path.empty()
+                         ? options_.zygote.load.application_path
+                         : std::string("-e");
+  view.loader = options_.zygote.load.loader;
+  for (std::size_t i = 0; i < listeners_.listening().size(); ++i)
+    view.listeners.push_back(listeners_.describe(i));
+  view.workers = options_.workers;
+  view.slow_bodies = options_.slow_bodies;
+  view.was_ready = was_ready_;
+  view.is_stopping = is_stopping_;
+  view.board = board_ ? &*board_ : nullptr;
+  view.objects = objects_ ? &*objects_ : nullptr;
+  view.lobby = lobby_board_ ? &*lobby_board_ : nullptr;
+  for (const Process& process : processes_) {
+    ProcessView& one = view.processes.emplace_back();
+    one.kind = process.kind == Kind::Worker      ? ProcessView::Kind::Worker
+               : process.kind == Kind::Auxiliary ? ProcessView::Kind::Auxiliary
+                                                 : ProcessView::Kind::Other;
+    one.role = process.role;
+    one.pid = process.child.pid();
+    one.slot = process.slot;
+    one.number = process.number;
+    one.generation = process.generation;
+    one.is_ready = process.is_ready;
+    one.is_leaving = process.is_leaving;
+    one.started = process.started;
+  }
+  return view;
+}
+
 std::string Pool::describe_auxiliaries() const {
   std::string text;
   for (const Process& process : processes_) {

@@ -25,6 +25,7 @@
 #include "overseer/listeners.h"
 #include "overseer/log_sink.h"
 #include "overseer/options.h"
+#include "overseer/report.h"
 #include "shm/lobby_board.h"
 #include "shm/mapping.h"
 #include "shm/objects.h"
@@ -78,7 +79,8 @@ class Pool {
   void kill_others();
   void kill_everything();
   void remove_sockets();
-  void close_sockets();  // who connects is refused from now on; nobody accepts any more
+  void close_sockets();           // who connects is refused from now on; nobody accepts any more
+  [[nodiscard]] PoolView view();  // good until anything happens
   [[nodiscard]] std::string describe_auxiliaries() const;  // "'mailer' (pid 812)"
   [[nodiscard]] std::string describe_living()
       const;  // "3 workers still serving, oldest GET /report 12 s"

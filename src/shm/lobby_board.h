@@ -5,8 +5,10 @@
 // permits for slow bodies are a semaphore, whose books the overseer closes for a dead worker.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "shm/mapping.h"
 #include "shm/scoreboard.h"
@@ -25,6 +27,9 @@ enum class Holding : std::uint8_t {
   Sending,   // answered; the peer has not taken all of the response
 };
 inline constexpr std::size_t kHoldings = 7;
+// As reports call them, in the same order.
+inline constexpr std::array<std::string_view, kHoldings> kHoldingNames{
+    "idle", "head", "body", "slow-body", "ready", "closing", "sending"};
 
 // Why the lobby has closed a connection.
 enum class Drop : std::uint8_t {
@@ -38,6 +43,9 @@ enum class Drop : std::uint8_t {
   BrokenFile,   // the response's file cannot be read to its end
 };
 inline constexpr std::size_t kDrops = 8;
+inline constexpr std::array<std::string_view, kDrops> kDropNames{
+    "peer-closed", "idle-timeout", "head-timeout", "gave-way",
+    "memory",      "malformed",    "send-timeout", "broken-file"};
 
 struct LobbyCells;
 

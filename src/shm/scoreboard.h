@@ -17,6 +17,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -57,6 +58,10 @@ enum class Event : std::uint8_t {
   ApplicationTimedOut,  // the application took longer than its time limit
 };
 inline constexpr std::size_t kEvents = 8;
+// As reports call them, in the same order.
+inline constexpr std::array<std::string_view, kEvents> kEventNames{
+    "abandoned", "client-gone",        "malformed",    "refused",
+    "timed-out", "application-failed", "not-admitted", "application-timed-out"};
 
 // Why a worker wants to be replaced.
 enum class Wish : std::uint8_t {
