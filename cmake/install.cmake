@@ -4,18 +4,19 @@
 # build tree and from any prefix, without a path compiled in.
 include(GNUInstallDirs)
 
-set_target_properties(bladepsgi PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+set_target_properties(bladepsgi bladectl PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
 set_target_properties(runtime_perl PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/runtime
                                               PREFIX "" OUTPUT_NAME perl SUFFIX .so)
 
 # lib, not CMAKE_INSTALL_LIBDIR: a runtime is no library to link with, and the program must find it on every system.
-install(TARGETS bladepsgi RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS bladepsgi bladectl RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(FILES $<TARGET_FILE_DIR:bladepsgi>/bladepsgi-fcgi DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS runtime_perl LIBRARY DESTINATION lib/bladepsgi/runtime)
 install(DIRECTORY perl/lib/ DESTINATION ${CMAKE_INSTALL_DATADIR}/perl5 FILES_MATCHING PATTERN *.pm PATTERN *.pod)
 install(FILES ${CMAKE_BINARY_DIR}/doc/bladepsgi.1 ${CMAKE_BINARY_DIR}/doc/bladepsgi-fcgi.1
+              ${CMAKE_BINARY_DIR}/doc/bladectl.1
         DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
-install(FILES README.md CHANGELOG.md docs/options.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES README.md CHANGELOG.md docs/options.md docs/bladectl.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} RENAME copyright)
 install(DIRECTORY examples DESTINATION ${CMAKE_INSTALL_DOCDIR} USE_SOURCE_PERMISSIONS)
 

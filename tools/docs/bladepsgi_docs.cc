@@ -3,6 +3,8 @@
 //   bladepsgi-docs markdown       docs/options.md
 //   bladepsgi-docs readme FILE    README.md, FILE being what it is now
 //   bladepsgi-docs man            bladepsgi(1)
+//   bladepsgi-docs bladectl       docs/bladectl.md
+//   bladepsgi-docs bladectl-man   bladectl(1)
 #include <cstdio>
 #include <exception>
 #include <fstream>
@@ -12,6 +14,7 @@
 #include <string>
 #include <string_view>
 
+#include "bladectl/manual.h"
 #include "config/exit_codes.h"
 #include "config/manual.h"
 
@@ -39,10 +42,13 @@ ExitCode run(std::span<const char* const> arguments) {
     const std::string_view document = arguments[1];
     if (document == "markdown") return print(bladepsgi::config::options_markdown());
     if (document == "man") return print(bladepsgi::config::manual_page());
+    if (document == "bladectl") return print(bladepsgi::bladectl::markdown());
+    if (document == "bladectl-man") return print(bladepsgi::bladectl::manual_page());
   }
   if (arguments.size() == 3 && std::string_view(arguments[1]) == "readme")
     return print_readme(arguments[2]);
-  static_cast<void>(std::fputs("Usage: bladepsgi-docs markdown|readme FILE|man\n", stderr));
+  static_cast<void>(
+      std::fputs("Usage: bladepsgi-docs markdown|readme FILE|man|bladectl|bladectl-man\n", stderr));
   return ExitCode::Usage;
 }
 

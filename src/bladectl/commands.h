@@ -1,0 +1,63 @@
+// Commands: the one declaration of what bladectl can ask a server for.
+//
+// The command line, --help, the manual page and docs/bladectl.md come from this table. A flag --NAME is sent as the argument NAME, true;
+// the word as the argument of its name. The server has its own say about both (overseer/control_server.h).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "bladectl/tables.h"
+#include "json/value.h"
+
+namespace bladepsgi::bladectl {
+
+struct Flag {
+  std::string_view name;
+  std::string_view help;
+};
+
+// What follows the command, not an option.
+struct Word {
+  enum class Kind : std::uint8_t { None, Number };
+
+  Kind kind = Kind::None;
+  std::string_view name;   // of the argument
+  std::string_view shown;  // "NUMBER"
+};
+
+struct Command {
+  std::string_view name;
+  std::string_view help;
+  std::span<const Flag> flags{};
+  Word word{};
+  bool is_quick = false;     // has an answer at once; a server that gives none hangs
+  bool ends_server = false;  // done when the process is no more
+  std::string (*show)(const json::Value& result) = nullptr;  // newline at the end; null: nothing
+};
+
+inline constexpr std::array kStopFlags{
+    Flag{"fast", "Do not wait for requests: everything ends at once (SIGINT)."},
+    Flag{"immediate", "Kill everything, without any cleanup (SIGQUIT)."},
+};
+
+inline constexpr std::array kCommands{
+    Command{.name = "status",
+            .help = "Show what the server is, how its workers are, and all its counters.",
+            .is_quick = true,
+            .show = status_text},
+    Command{.name = "workers",
+            .help = "Show each worker and the request that it serves.",
+            .is_quick = true,
+            .show = workers_text},
+    Command{.name = "stop",
+            .help = "Stop the server, once every worker has finished its request (SIGTERM), and "
+                    "wait until it has gone.",
+            .flags = kStopFlags,
+            .ends_server = true},
+};
+
+}  // namespace bladepsgi::bladectl

@@ -1,0 +1,168 @@
+#include "bladectl/manual.h"
+
+#include <array>
+#include <cstddef>
+#include <string_view>
+#include <vector>
+
+#include "base/text.h"
+#include "bladectl/commands.h"
+#include "config/exit_codes.h"
+
+namespace bladepsgi::bladectl {
+
+namespace {
+
+constexpr std::string_view kUsage = "bladectl [-s PATH] COMMAND [OPTION]... [--json]";
+constexpr std::string_view kSummary =
+    "Asks a running bladepsgi over its control socket, waits for the outcome, prints it and ends "
+    "with the exit code of that.";
+constexpr std::string_view kFinding =
+    "The server is the one whose control socket is named by --socket, else by the environment "
+    "variable BLADECTL_SOCKET, else the only one that is found where servers put it by "
+    "themselves: PID.control in a folder of RUNTIME_DIRECTORY, in bladepsgi in XDG_RUNTIME_DIR, "
+    "in /run/bladepsgi, or in another folder in /run. If there are several, they are listed.";
+constexpr std::string_view kOutput =
+    "What a command results in goes to standard output, what happens meanwhile to standard error.";
+
+struct Entry {
+  std::string_view head;
+  std::string_view help;
+};
+
+constexpr std::array kOptions{
+    Entry{"-s PATH, --socket=PATH", "The server's control socket."},
+    Entry{"--json", "Print the result as the server gave it, as JSON."},
+    Entry{"--help", "Print this text and exit."},
+    Entry{"--version", "Print the version and exit."},
+};
+
+std::string head_of(const Command& command) {
+  std::string head(command.name);
+  if (command.word.kind != Word::Kind::None) head += " " + std::string(command.word.shown);
+  return head;
+}
+
+constexpr std::size_t kWidth = 80;
+constexpr std::size_t kColumn = 26;
+
+std::string wrapped(std::string_view text, std::size_t column, std::size_t indent) {
+  std::string out;
+  bool at_start = true;
+  for (const std::string_view word : split(text, ' ')) {
+    if (!at_start && column + 1 + word.size() > kWidth) {
+      out += '\n';
+      out.append(indent, ' ');
+      column = indent;
+      at_start = true;
+    }
+    if (!at_start) {
+      out += ' ';
+      ++column;
+    }
+    out += word;
+    column += word.size();
+    at_start = false;
+  }
+  return out + '\n';
+}
+
+std::string entry(std::size_t indent, const std::string& head, std::string_view help) {
+  std::string out(indent, ' ');
+  out += head;
+  if (out.size() + 2 > kColumn) {
+    out += '\n';
+    out.append(kColumn, ' ');
+  } else {
+    out.append(kColumn - out.size(), ' ');
+  }
+  return out + wrapped(help, kColumn, kColumn);
+}
+
+// As config/manual has it: a bare "-" would print as a hyphen that cannot be pasted into a shell.
+std::string roff(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '\\') {
+      out += "\\e";
+    } else if (c == '-') {
+      out += "\\-";
+    } else {
+      out += c;
+    }
+  }
+  if (out.starts_with('.') || out.starts_with('\'')) out.insert(0, "\\&");
+  return out;
+}
+
+}  // namespace
+
+std::string usage_line() {
+  return "Usage: " + std::string(kUsage) + "\n";
+}
+
+std::string version_text() {
+  return "bladectl " BLADEPSGI_VERSION "\n";
+}
+
+std::string help_text() {
+  std::string text =
+      usage_line() + "\n" + wrapped(kSummary, 0, 0) + wrapped(kFinding, 0, 0) + "\nCommands:\n";
+  for (const Command& command : kCommands) {
+    text += entry(2, head_of(command), command.help);
+    for (const Flag& flag : command.flags)
+      text += entry(4, "--" + std::string(flag.name), flag.help);
+  }
+  text += "\nOptions:\n";
+  for (const Entry& option : kOptions)
+    text += entry(2, std::string(option.head), option.help);
+  text += "\n" + wrapped(kOutput, 0, 0) + "\nExit codes:\n";
+  for (const config::ExitCodeMeaning& exit : config::kControlExitCodes)
+    text += "  " + std::to_string(to_int(exit.code)) + "  " + wrapped(exit.meaning, 5, 5);
+  return text;
+}
+
+std::string markdown() {
+  std::string text =
+      "# bladectl\n\n<!-- Made by `./dev docs` from src/bladectl/commands.h; a test compares. "
+      "-->\n\n"
+      "    " +
+      std::string(kUsage) + "\n\n" + std::string(kSummary) + " " + std::string(kOutput) + "\n\n" +
+      std::string(kFinding) + "\n\n| command | |\n| --- | --- |\n";
+  for (const Command& command : kCommands) {
+    text += "| `" + head_of(command) + "` | " + std::string(command.help) + " |\n";
+    for (const Flag& flag : command.flags)
+      text += "| `" + std::string(command.name) + " --" + std::string(flag.name) + "` | " +
+              std::string(flag.help) + " |\n";
+  }
+  text += "\n| option | |\n| --- | --- |\n";
+  for (const Entry& option : kOptions)
+    text += "| `" + std::string(option.head) + "` | " + std::string(option.help) + " |\n";
+  text += "\n| exit code | |\n| --- | --- |\n";
+  for (const config::ExitCodeMeaning& exit : config::kControlExitCodes)
+    text += "| " + std::to_string(to_int(exit.code)) + " | " + std::string(exit.meaning) + " |\n";
+  return text;
+}
+
+std::string manual_page() {
+  std::string text =
+      ".TH BLADECTL 1 \"\" \"bladectl " + roff(BLADEPSGI_VERSION) +
+      "\" \"User Commands\"\n.SH NAME\nbladectl \\- commands a running bladepsgi\n.SH SYNOPSIS\n"
+      ".B bladectl\n[\\fB\\-s\\fR \\fIPATH\\fR] \\fICOMMAND\\fR [\\fIOPTION\\fR]... "
+      "[\\fB\\-\\-json\\fR]\n.SH DESCRIPTION\n" +
+      roff(kSummary) + "\n" + roff(kOutput) + "\n.PP\n" + roff(kFinding) + "\n.SH COMMANDS\n";
+  for (const Command& command : kCommands) {
+    text += ".TP\n.B " + roff(head_of(command)) + "\n" + roff(command.help) + "\n";
+    for (const Flag& flag : command.flags)
+      text += ".RS\n.TP\n.B \\-\\-" + roff(flag.name) + "\n" + roff(flag.help) + "\n.RE\n";
+  }
+  text += ".SH OPTIONS\n";
+  for (const Entry& option : kOptions)
+    text += ".TP\n.B " + roff(option.head) + "\n" + roff(option.help) + "\n";
+  text += ".SH \"EXIT STATUS\"\n";
+  for (const config::ExitCodeMeaning& exit : config::kControlExitCodes)
+    text += ".TP\n.B " + std::to_string(to_int(exit.code)) + "\n" + roff(exit.meaning) + "\n";
+  return text + ".SH \"SEE ALSO\"\nbladepsgi(1)\n";
+}
+
+}  // namespace bladepsgi::bladectl
