@@ -27,7 +27,7 @@ use Time::HiRes ();
 
 use BladePSGI::Test::FastCGI;
 
-our @EXPORT = qw(wait_for bladepsgi_binary read_text write_text run_to_end as_root is_long is_sanitized free_port processes_in
+our @EXPORT = qw(wait_for bladepsgi_binary bladectl_binary read_text write_text run_to_end as_root is_long is_sanitized free_port processes_in
     process_title within exit_of log_like);
 
 # Machines are slow, sanitizers slower: every deadline is multiplied by this.
@@ -46,6 +46,9 @@ sub bladepsgi_binary {
     my $binary = $ENV{BLADEPSGI} || "$ROOT/build/dev/bladepsgi";
     return Cwd::abs_path($binary) || $binary;
 }
+
+# Beside it.
+sub bladectl_binary { return bladepsgi_binary() =~ s{[^/]+\z}{bladectl}r }
 
 sub is_long { return !!$ENV{BLADEPSGI_LONG} }
 
@@ -164,6 +167,7 @@ sub process_title {
 
 # start(app => TEXT | app_file => PATH, loader => MODULE_TEXT (package My::Loader), loader_name, files => {name => text},
 #       workers => 2, options => [...], env => {...}, ready => 0 to not wait, stderr => 'pipe', user_group => …,
+#       control => 1: a control socket in the directory, for bladectl,
 #       words => [...]: the whole command line instead of the four arguments, program => PATH, stdin => HANDLE,
 #       descriptors => [HANDLE, ...]: from 3 on)
 sub start {
@@ -199,6 +203,7 @@ sub prepare {
         stdin   => $o{stdin},
         descriptors => $o{descriptors} || [],
     }, $class;
+    push @{ $self->{options} }, '--control=' . $self->control_path if $o{control};
     $self->{app_path} = $o{app_file} // write_text("$folder/app.psgi", $o{app} // 'sub { [200, [], ["ok\n"]] }');
     if (defined $o{loader}) {
         $self->{loader_name} = $o{loader_name} || 'My::Loader';
@@ -283,6 +288,7 @@ sub folder   { return $_[0]{folder} }
 sub pid      { return $_[0]{pid} }
 sub socket   { return $_[0]{socket} }
 sub stats_path { return $_[0]{stats} }
+sub control_path { return "$_[0]{folder}/control.sock" }
 sub log      { return read_text($_[0]{log}) }
 sub output   { return read_text("$_[0]{folder}/stdout") }
 
@@ -411,6 +417,22 @@ sub stats_text {
         return !$n;
     };
     return $text;
+}
+
+# Runs bladectl on a server with control => 1: as run_to_end.
+sub bladectl {
+    my ($self, @words) = @_;
+    return run_to_end([ bladectl_binary(), '--socket=' . $self->control_path, @words ], seconds => 60);
+}
+
+# What bladectl prints with --json; undef when it is not done.
+sub bladectl_result {
+    my ($self, @words) = @_;
+    my $run = $self->bladectl(@words, '--json');
+    diag($run->{err}) if length $run->{err};
+    return undef if $run->{exit} ne 'exit 0';
+    require JSON::PP;
+    return JSON::PP::decode_json($run->{out});
 }
 
 # { start, octets, requests, sem => {name => value}, atomic => {…}, order => [names] }
