@@ -97,8 +97,10 @@ void add_lobby(std::string& out, const json::Value& lobby) {
     add_line(out, "lobby", "none");
     return;
   }
-  add_line(out, "lobby",
-           fmt::format("holds {}; {} bytes", counts(lobby.find("held")), text_of(lobby, "bytes")));
+  add_line(
+      out, "lobby",
+      fmt::format("holds {}; {} bytes of requests, {} of responses", counts(lobby.find("held")),
+                  text_of(lobby, "bytes"), text_of(lobby, "bytes_unsent")));
   add_line(out, "", "has dropped " + counts(lobby.find("dropped")));
   if (const json::Value* permits = lobby.find("slow_bodies")) {
     add_line(out, "slow bodies",

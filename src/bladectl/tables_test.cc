@@ -34,7 +34,7 @@ TEST(BladectlTables, ShowStatus) {
       R"({"version":"2.0.0","pid":812,"state":"ready","started":0,"uptime":61,"application":"a.psgi",)"
       R"("listeners":["x","y"],"workers":{"configured":4,"busy":1,"idle":3},"generation":2,)"
       R"("oldest_generation":1,"requests":5,"events":{"malformed":1},)"
-      R"("lobby":{"there":true,"held":{"idle":7},"bytes":9,"dropped":{"memory":2},)"
+      R"("lobby":{"there":true,"held":{"idle":7},"bytes":9,"bytes_unsent":3,"dropped":{"memory":2},)"
       R"("slow_bodies":{"configured":2,"free":1}},)"
       R"("semaphores":[{"name":"lock","value":1}],"atomics":[],)"
       R"("auxiliaries":[{"name":"mailer","pid":5,"state":"running","age":3.25}]})"));
@@ -42,8 +42,8 @@ TEST(BladectlTables, ShowStatus) {
        {"server        bladepsgi 2.0.0, pid 812, ready\n", ", 1 min 1 s ago\n",
         "listening on  x\n              y\n", "generation    2, oldest that is left 1\n",
         "workers       4: busy 1, idle 3\n", "events        malformed 1\n",
-        "lobby         holds idle 7; 9 bytes\n", "has dropped memory 2\n",
-        "slow bodies   1 of 2 permits free\n", "semaphores    lock: 1\n",
+        "lobby         holds idle 7; 9 bytes of requests, 3 of responses\n",
+        "has dropped memory 2\n", "slow bodies   1 of 2 permits free\n", "semaphores    lock: 1\n",
         "auxiliaries   mailer (pid 5): running for 3.2 s\n"})
     EXPECT_THAT(text, HasSubstr(part));
 }

@@ -136,9 +136,12 @@ std::string Overseer::describe_stop() const {
   if (pools_.empty() || stop_.phase() == supervise::StopPolicy::Phase::Killing)
     return "everything ends";
   if (left.workers > 0) return "waiting for " + pools_.front().describe_living();
-  if (left.auxiliaries > 0)
-    return "all workers have gone; waiting for " + pools_.front().describe_auxiliaries();
-  return "all workers have gone";
+  std::string text = "all workers have gone";
+  if (const std::uint64_t unsent = pools_.front().responses_in_lobby();
+      left.lobbies > 0 && unsent > 0)
+    text += fmt::format("; responses that clients have not taken yet: {}", unsent);
+  if (left.auxiliaries > 0) text += "; waiting for " + pools_.front().describe_auxiliaries();
+  return text;
 }
 
 void Overseer::answer_stop(int exit_code) {
