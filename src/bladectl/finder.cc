@@ -41,7 +41,7 @@ Found find_servers(const control::Surroundings& surroundings) {
   for (const std::string& folder : folders) {
     if (!seen.insert(folder).second) continue;
     for (const std::string& name : names_in(folder)) {
-      if (!control::is_socket_name(name)) continue;
+      if (!control::pid_of(name)) continue;
       std::string path = folder + "/" + name;
       const auto connected = os::connect_to_path(path, os::monotonic_now() + kLimit);
       if (connected) {

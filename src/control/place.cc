@@ -1,6 +1,7 @@
 #include "control/place.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/text.h"
 
@@ -44,10 +45,12 @@ std::string socket_name(pid_t pid) {
   return std::to_string(pid) + std::string(kSuffix);
 }
 
-bool is_socket_name(std::string_view name) {
-  if (!name.ends_with(kSuffix)) return false;
+std::optional<pid_t> pid_of(std::string_view name) {
+  if (!name.ends_with(kSuffix)) return std::nullopt;
   name.remove_suffix(kSuffix.size());
-  return parse_decimal(name).has_value();
+  const auto pid = parse_decimal(name);
+  if (!pid || *pid == 0 || *pid > std::numeric_limits<pid_t>::max()) return std::nullopt;
+  return static_cast<pid_t>(*pid);
 }
 
 }  // namespace bladepsgi::control

@@ -32,6 +32,7 @@ struct Place {
 
 // "812.control"
 [[nodiscard]] std::string socket_name(pid_t pid);
-[[nodiscard]] bool is_socket_name(std::string_view name);
+// Empty: no such name.
+[[nodiscard]] std::optional<pid_t> pid_of(std::string_view name);
 
 }  // namespace bladepsgi::control

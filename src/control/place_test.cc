@@ -37,10 +37,10 @@ TEST(ControlPlace, IsLookedForWhereAnyServerMayHavePutIt) {
 
 TEST(ControlPlace, NamesTheSocketAfterItsProcess) {
   EXPECT_EQ(socket_name(812), "812.control");
-  EXPECT_TRUE(is_socket_name("812.control"));
-  for (const std::string_view name :
-       {".control", "a.control", "812", "812.control.", "-1.control", ""})
-    EXPECT_FALSE(is_socket_name(name)) << name;
+  EXPECT_EQ(pid_of("812.control"), 812);
+  for (const std::string_view name : {".control", "a.control", "812", "812.control.", "-1.control",
+                                      "0.control", "4294967296.control", ""})
+    EXPECT_FALSE(pid_of(name)) << name;
 }
 
 }  // namespace

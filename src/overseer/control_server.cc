@@ -125,14 +125,10 @@ void ControlServer::accept_clients() {
         return;
       case EINTR:
       case ECONNABORTED:
+      case EPROTO:
         continue;
-      case EMFILE:
-      case ENFILE:
-      case ENOBUFS:
-      case ENOMEM:
+      default:  // no reason for a server to end
         return pause_accepting(errno);
-      default:
-        throw os::SystemError(errno, "accept a client of the control socket");
     }
   }
 }
@@ -207,15 +203,16 @@ void ControlServer::receive(Id id) {
   if (end == std::string_view::npos && client->received.size() < control::kMostRequestBytes) return;
   // One request a connection: nothing more is read.
   client->has_asked = true;
+  const std::string line = std::exchange(client->received, {});
   loop_.cancel(client->limit);
   watch(id, *client, 0);
-  if (client->received.size() >= control::kMostRequestBytes) {
-    client->received = {};
+  if (find(id) == nullptr) return;
+  if (line.size() >= control::kMostRequestBytes) {
     return finish(
         id, refusal(config::ExitCode::Usage, fmt::format("the request is longer than {} bytes",
                                                          control::kMostRequestBytes)));
   }
-  dispatch(id, std::exchange(client->received, {}));
+  dispatch(id, line);
 }
 
 void ControlServer::dispatch(Id id, std::string_view line) {
@@ -282,11 +279,18 @@ void ControlServer::send(Id id) {
   watch(id, *client, 0);
 }
 
-// Its hanging up is always watched for.
+// Its hanging up is always watched for. The client may be gone afterwards.
 void ControlServer::watch(Id id, Client& client, std::uint32_t events) {
   if (client.is_watched && client.watched == events) return;
   if (client.is_watched) loop_.remove(client.socket.get());
-  loop_.add(client.socket.get(), events, [this, id](std::uint32_t what) { proceed(id, what); });
+  client.is_watched = false;
+  try {
+    loop_.add(client.socket.get(), events, [this, id](std::uint32_t what) { proceed(id, what); });
+  } catch (const os::SystemError& shortage) {
+    // Of memory, or of what the kernel lets us watch: the server goes on.
+    log_(Severity::Warning, fmt::format("control socket: {}", shortage.what()));
+    return drop(id);
+  }
   client.is_watched = true;
   client.watched = events;
 }

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
+#include <string_view>
 #include <utility>
 
 #include "control/place.h"
@@ -37,12 +39,19 @@ Result<void> make_directory(const std::string& directory) {
   return {};
 }
 
+// Who lives is not asked: a connection that comes to nothing would be something to look after.
+bool is_of_living(std::string_view name) {
+  const auto pid = control::pid_of(name);
+  return pid && (::kill(*pid, 0) == 0 || errno != ESRCH);
+}
+
 void sweep(const std::string& directory) {
   const std::unique_ptr<DIR, int (*)(DIR*)> entries(::opendir(directory.c_str()), &::closedir);
   if (!entries) return;
   while (const dirent* entry = ::readdir(entries.get())) {
-    if (!control::is_socket_name(entry->d_name)) continue;
+    if (!control::pid_of(entry->d_name) || is_of_living(entry->d_name)) continue;
     const std::string path = directory + "/" + entry->d_name;
+    // It may be of another pid namespace.
     if (os::is_deserted_socket(path)) ::unlink(path.c_str());
   }
 }

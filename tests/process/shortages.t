@@ -9,6 +9,7 @@ use BladePSGI::Test;
 use BladePSGI::Test::FastCGI ':all';
 use Errno ();
 use File::Temp ();
+use IO::Socket::UNIX;
 use Test::More;
 use Time::HiRes ();
 
@@ -187,7 +188,7 @@ sub times_refused { my ($server, $what) = @_; return -s $server->folder . "/refu
 subtest 'accept fails' => sub {
     my ($library, $why) = refusing_library();
     plan skip_all => $why unless $library;
-    my $server = BladePSGI::Test->start(workers => 2, app => 'sub { [200, [], ["$$"]] }', env => { LD_PRELOAD => $library });
+    my $server = BladePSGI::Test->start(workers => 2, control => 1, app => 'sub { [200, [], ["$$"]] }', env => { LD_PRELOAD => $library });
     my %old  = map { $_ => 1 } $server->worker_pids;
     for my $name (qw(ENFILE ENOMEM ENOBUFS EMFILE EPERM)) {
         my $error = Errno->$name;
@@ -224,6 +225,14 @@ subtest 'accept fails' => sub {
     ok wait_for { times_refused($server, 'accept') > 0 }, 'a connection that was broken before it was accepted (EPROTO)';
     allow($server, 'accept');
     ok $old{ $c->read_response->{body} // '' }, 'is no reason to end';
+    for my $name (qw(ENFILE EPERM)) {
+        my $from = $server->log_size;
+        refuse($server, accept => Errno->$name);
+        my $client = IO::Socket::UNIX->new(Peer => $server->control_path) or die "no connection: $!";
+        ok $server->wait_log(qr/WARNING: .*overseer\[\d+\]: cannot accept a client of the control socket: .*\($name\); trying again/, 5, $from), "$name: the overseer says so";
+        allow($server, 'accept');
+        is $server->bladectl_result('status')->{pid}, $server->pid, 'and then answers';
+    }
     unlike $server->log, qr/died unexpectedly|PANIC/, 'nobody has ended for any of this';
     is $server->stop, 'exit 0', 'stops';
 };
