@@ -112,8 +112,8 @@ void Overseer::on_stop_command(const json::Object& arguments, const Session& ses
     stop_immediately();
   } else if (*fast) {
     request_stop(supervise::StopRequest::Fast);
-  } else if (!stop_
-                  .is_stopping()) {  // a second one waits for the same end, unlike a second SIGTERM
+  } else if (!stop_.is_stopping()) {
+    // A second one waits for the same end, unlike a second SIGTERM.
     request_stop(supervise::StopRequest::Smart);
   }
   loop_.cancel(stop_report_);
