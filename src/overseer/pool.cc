@@ -1233,7 +1233,7 @@ PoolView Pool::view() {
     one.number = process.number;
     one.generation = process.generation;
     one.is_ready = process.is_ready;
-    one.is_leaving = process.is_leaving;
+    one.is_leaving = process.is_leaving || process.is_rejected;
     one.started = process.started;
   }
   return view;

@@ -12,6 +12,10 @@ namespace bladepsgi::overseer {
 
 namespace {
 
+// Who adds one gives it a name.
+static_assert(!shm::kEventNames.back().empty() && !shm::kHoldingNames.back().empty() &&
+              !shm::kDropNames.back().empty());
+
 // Whole milliseconds are all that anybody reads.
 double seconds(std::chrono::nanoseconds duration) {
   return std::round(std::chrono::duration<double, std::milli>(duration).count()) / 1000;
