@@ -400,12 +400,14 @@ subtest 'log lines' => sub {
     my $server = BladePSGI::Test->start(
         workers => 4,
         options => [],
-        app     => <<'PERL',
+        app     => $gates . <<'PERL',
 use POSIX ();
 warn "a warning while loading\n";
 my $line = 0;
 sub {
     my ($env) = @_;
+    mark("in-$$");
+    gate('go');
     if ($env->{PATH_INFO} eq '/locale') {
         my $set = POSIX::setlocale(POSIX::LC_ALL(), 'de_DE.UTF-8');
         return [200, [], [$set // 'none']];
@@ -423,8 +425,12 @@ PERL
     );
     my @connections = map { $server->connect } 1 .. 40;
     $_->send(request_bytes()) for @connections;
+    # All at once: none has answered before each has a request.
+    my @workers = $server->worker_pids;
+    ok $server->wait_mark("in-$_"), "worker $_ has begun" for @workers;
+    $server->open_gate('go');
     my %pids = map { $_->read_response->{body} => 1 } @connections;
-    cmp_ok scalar(keys %pids), '>', 1, 'several workers wrote';
+    is_deeply [ sort keys %pids ], [ sort @workers ], 'all of them wrote';
     ok wait_for { (() = $server->log =~ /unfinished line/g) == 40 }, 'every request wrote its lines';
     is $server->stop, 'exit 0', 'stops';
     my @lines = split /\n/, $server->log;

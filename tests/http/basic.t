@@ -530,7 +530,7 @@ subtest 'a head of 150 kB' => sub {
     is http($big)->request(@head, uri => '/long?' . 'a' x 60_000)->{body}, 'long', 'with something to tell in the log';
     {
         is http($big)->request(uri => '/pid')->{body}, $worker, 'the worker lives on';
-        ok $big->wait_log(qr{WARNING:  worker\[$worker\]: GET /long\?a+.* \[\S+\]: the response has 6 bytes}, 1), 'and names the request';
+        ok $big->wait_log(qr{WARNING:  worker\[$worker\]: GET /long\?a+.* \[\S+\]: the response has 6 bytes}), 'and names the request';
     }
     my $c = http($big);
     is $c->request(@head, uri => '/path/' . 'a' x 60_000)->{body}, 'GET /path/' . 'a' x 60_000, 'is taken';

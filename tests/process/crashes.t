@@ -190,8 +190,10 @@ subtest 'a worker that has served is replaced at once' => sub {
     my $server = BladePSGI::Test->start(workers => 1, app => 'sub { kill KILL => $$ if $_[0]{PATH_INFO} eq "/kill"; [200, [], [$$]] }');
     for (1 .. 5) {
         $server->get('/');
+        my $from = $server->log_size;
         $server->get('/kill');
-        ok within(2, sub { like $server->get('/')->{body}, qr/\A\d+\z/, 'the next request is served' }), 'without delay';
+        like $server->get('/')->{body}, qr/\A\d+\z/, 'the next request is served';
+        like substr($server->log, $from), qr/died unexpectedly: .*; a new one is started at once/, 'without delay';
     }
     is $server->stop, 'exit 0', 'stops';
 };

@@ -270,8 +270,8 @@ PERL
         like $server->log, qr/FATAL: .*cannot create process: .*\($name\)/, 'with the reason';
 
         $server = BladePSGI::Test->start(workers => 2, loader => $loader, env => { LD_PRELOAD => $library });
-        my $before = open_descriptors($server->pid);
         my %pid    = map { $_ => $server->pid_of($_) } 'monitoring', 'heartbeat', 'worker 0';
+        my $before = open_descriptors($server->pid);
         my ($from, $start) = ($server->log_size, Time::HiRes::time());
         refuse($server, fork => Errno->$name);
         kill KILL => values %pid;

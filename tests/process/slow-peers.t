@@ -57,7 +57,7 @@ subtest 'two half-sent requests and two workers' => sub {
             my $size = $part < 1 ? int $part * length $bytes : $part;
             my @half = map { connection($server, $protocol) } 1 .. 3;
             $_->send(substr $bytes, 0, $size) for @half;
-            ok within(2, sub { $server->get("/other-$_")->{body} =~ m{/other} or die for 1 .. 3 }), "$protocol $answer: with $size bytes of them here, others are served";
+            ok within(10, sub { $server->get("/other-$_")->{body} =~ m{/other} or die for 1 .. 3 }), "$protocol $answer: with $size bytes of them here, others are served";
             $_->send(substr $bytes, $size) for @half;
             is_deeply [ map { $_->read_response->{body} =~ s/\A\d+ //r } @half ], [ ($answer) x 3 ], 'and they are, when the rest has come';
         }
@@ -75,7 +75,7 @@ subtest 'a thousand idle and a thousand half-sent' => sub {
         push @half, my $half = IO::Socket::UNIX->new(Peer => http_path($server)) || die "connect: $!";
         syswrite $half, ("GET / HTTP/1.1\r\nHost: x\r\nX: ", "POST /begin/never HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")[ $n % 2 ];
         next if $n % 100;
-        ok within(5, sub { $server->get("/$n")->{body} =~ m{/$n} or die }), "others are served while $n of each wait";
+        ok within(10, sub { $server->get("/$n")->{body} =~ m{/$n} or die }), "others are served while $n of each wait";
     }
     ok !-e $server->folder . '/begun-never', 'no worker has seen one of them';
     my $lobby = $server->pid_of('lobby');

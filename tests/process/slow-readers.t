@@ -156,7 +156,11 @@ subtest 'the lobby dies' => sub {
     kill KILL => $lobby;
     my $bytes = '';
     my $read = 1;
+    $slow->{socket}->blocking(1);
+    local $SIG{ALRM} = sub { die "no end\n" };
+    alarm 60;
     while ($read) { $read = sysread $slow->{socket}, my $piece, 1 << 20; $bytes .= $piece if $read }
+    alarm 0;
     ok !defined $read && $!{ECONNRESET}, 'what it sent ends with an error, not with an orderly end' or diag defined $read ? 'end' : $!;
     cmp_ok length $bytes, '<', $size, 'before it was complete';
     is $server->stop, 'exit 0', 'stops';

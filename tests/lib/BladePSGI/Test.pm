@@ -31,7 +31,7 @@ our @EXPORT = qw(wait_for bladepsgi_binary bladectl_binary read_text write_text 
     process_title within exit_of log_like);
 
 # Machines are slow, sanitizers slower: every deadline is multiplied by this.
-our $PATIENCE = $ENV{BLADEPSGI_TEST_PATIENCE} || ($ENV{ASAN_OPTIONS} ? 4 : 1);
+our $PATIENCE = $ENV{BLADEPSGI_TEST_PATIENCE} || ($ENV{ASAN_OPTIONS} ? 5 : 2);
 
 my $ROOT = Cwd::abs_path(__FILE__ =~ s{[^/]+\z}{}r . '../../..');
 my @started;    # servers that this process started, weakly owned by the tests
@@ -378,7 +378,7 @@ sub survivors {
 # like, on the log: what the server writes comes a moment after what it does.
 sub log_like {
     my ($server, $pattern, $name) = @_;
-    $server->wait_log($pattern, 5);
+    $server->wait_log($pattern);
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     return like($server->log, $pattern, $name);
 }
