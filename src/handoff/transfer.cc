@@ -14,6 +14,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/wipe.h"
 #include "os/system_error.h"
 
 namespace bladepsgi::handoff {
@@ -177,7 +178,10 @@ SendOutcome send(int channel, Message message, int connection, int file) {
   }
   if (message.kind == Kind::UnsentFile) descriptors[count++] = file;
   EncodedMessage encoded;
-  return send_packet(channel, encode(message, encoded), std::span(descriptors).first(count));
+  const Bytes packet = encode(message, encoded);
+  const SendOutcome outcome = send_packet(channel, packet, std::span(descriptors).first(count));
+  wipe(encoded.data(), packet.size());
+  return outcome;
 }
 
 SendOutcome send_nudge(int channel) {

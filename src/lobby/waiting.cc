@@ -13,6 +13,7 @@ Waiting::Waiting(handoff::Protocol protocol, const Limits& limits, std::uint32_t
     : protocol_(protocol), limits_(&limits), replies_(replies) {}
 
 Waiting::~Waiting() {
+  if (engine_) engine_->reset();  // which wipes what it has
   wipe(bytes_);
 }
 

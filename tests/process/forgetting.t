@@ -1,4 +1,4 @@
-# Between two requests a worker holds no credentials and no form of a client, in none of its buffers. (The line of the request is in the
+# Between two requests a worker holds no credentials and no form of a client, in none of its buffers; nor does the lobby of what it has given away. (The line of the request is in the
 # log and in the statistics anyway.)
 
 use strict;
@@ -103,6 +103,33 @@ SKIP: {
         wait_for { $left = count_in_memory($pid, values %secret); !grep { $_ } values %$left } 5;
         is_deeply [ grep { $left->{ $secret{$_} } } sort keys %secret ], [], 'and forgotten';
         $connection->close;
+    }
+
+    # What comes in two parts has been in the lobby: short, and longer than what a message between processes takes in.
+    my $lobby = $server->pid_of('lobby');
+    for my $over (qw(FastCGI HTTP)) {
+        for my $length (100, 50_000) {
+            my %secret = map { $_ => secret($_) } qw(authorization cookie form);
+            my $body = "password=$secret{form}&" . 'x' x $length;
+            my ($connection, $bytes);
+            if ($over eq 'HTTP') {
+                $connection = http($server);
+                $bytes = http_request(uri => '/', body => $body, headers => [ Authorization => "Basic $secret{authorization}", Cookie => $secret{cookie} ]);
+            }
+            else {
+                $connection = $server->connect;
+                $bytes = BladePSGI::Test::FastCGI::request_bytes(uri => '/', method => 'POST', body => $body, env => { HTTP_AUTHORIZATION => "Basic $secret{authorization}", HTTP_COOKIE => $secret{cookie} });
+            }
+            $connection->send(substr $bytes, 0, -20);
+            is http($server)->request(uri => '/other', close => 1)->{status}, 200, "$over, $length bytes in two parts: the worker has given the first one away";
+            $connection->send(substr $bytes, -20);
+            like $connection->read_response->{body}, qr/,${\length $body}\z/, 'answered';
+            my $left;
+            wait_for { $left = { map { my $process = $_; my $count = count_in_memory($process, values %secret); map { ("$_ $process" => $count->{$_}) } values %secret } $pid, $lobby }; !grep { $_ } values %$left } 5;
+            my %name = ($pid => 'worker', $lobby => 'lobby', reverse %secret);
+            is_deeply [ map { join ' ', map { $name{$_} } split / / } grep { $left->{$_} } sort keys %$left ], [], 'and forgotten, by worker and lobby';
+            $connection->close;
+        }
     }
 }
 is_deeply [ $server->worker_pids ], [$pid], 'by the same worker';
