@@ -664,8 +664,13 @@ class Lobby {
                                   handoff::describe(outcome)));
         is_short_ = true;
         return false;
-      case handoff::SendOutcome::TooLarge:  // no message of ours is
-        drop(id, Drop::Memory);
+      case handoff::SendOutcome::TooLarge:  // unless somebody has made the buffers of sockets tiny
+        board_.count(Drop::Memory);
+        slot_.count(shm::Event::Refused);
+        peer_log_.say(Severity::Error,
+                      fmt::format("dropped a request: it cannot be handed over to a worker: {}",
+                                  handoff::describe(outcome)));
+        forget(id);
         return true;
     }
     return false;

@@ -7,6 +7,7 @@ use FindBin;
 use lib "$FindBin::Bin/../lib";
 use BladePSGI::Test;
 use BladePSGI::Test::FastCGI ':all';
+use BladePSGI::Test::Refusals;
 use Errno ();
 use File::Temp ();
 use IO::Socket::UNIX;
@@ -111,79 +112,6 @@ subtest 'no more processes' => sub {
         or diag open_descriptors($server->pid) . " instead of $before";
     is $server->stop, 'exit 0', 'stops';
 };
-
-# What this machine will not do on demand: a library before the C library's makes accept4 and the making of processes fail as long as a
-# file of that name is in the working directory, with the errno in it, and writes down each time that it did.
-my $refusals = <<'C';
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-static int refused(const char* name, const char* mark) {
-  const int saved = errno;
-  char text[16] = {0};
-  const int in = open(name, O_RDONLY | O_CLOEXEC);
-  if (in < 0) { errno = saved; return 0; }
-  const ssize_t size = read(in, text, sizeof text - 1);
-  close(in);
-  const int out = open(mark, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (out >= 0) { if (write(out, ".", 1) != 1) abort(); close(out); }
-  errno = size > 0 ? atoi(text) : ENOMEM;
-  return 1;
-}
-
-int accept4(int fd, struct sockaddr* restrict peer, socklen_t* restrict size, int flags) {
-  static int (*real)(int, struct sockaddr*, socklen_t*, int);
-  if (!real) real = dlsym(RTLD_NEXT, "accept4");
-  return refused("refuse-accept", "refused-accept") ? -1 : real(fd, peer, size, flags);
-}
-
-pid_t fork(void) {
-  static pid_t (*real)(void);
-  if (!real) real = dlsym(RTLD_NEXT, "fork");
-  return refused("refuse-fork", "refused-fork") ? -1 : real();
-}
-
-long syscall(long number, ...) {
-  static long (*real)(long, long, long, long, long, long, long);
-  if (!real) real = dlsym(RTLD_NEXT, "syscall");
-  va_list all;
-  va_start(all, number);
-  const long a = va_arg(all, long), b = va_arg(all, long), c = va_arg(all, long), d = va_arg(all, long), e = va_arg(all, long),
-             f = va_arg(all, long);
-  va_end(all);
-  if (number == SYS_clone && refused("refuse-fork", "refused-fork")) return -1;
-  return real(number, a, b, c, d, e, f);
-}
-C
-
-my $built = File::Temp::tempdir('refusals-XXXXXX', TMPDIR => 1, CLEANUP => 1);
-
-# Undef, and why, when it cannot be made or used here.
-sub refusing_library {
-    return (undef, 'a sanitizer must be the first library') if is_sanitized();
-    my $library = "$built/refusals.so";
-    return $library if -e $library;
-    write_text("$built/refusals.c", $refusals);
-    my $made = run_to_end(['cc', '-shared', '-fPIC', '-O1', '-o', $library, "$built/refusals.c", '-ldl'], seconds => 60);
-    return $made->{exit} eq 'exit 0' ? $library : (undef, "no C compiler: $made->{err}");
-}
-
-sub refuse {
-    my ($server, $what, $error) = @_;
-    write_text($server->folder . "/refuse-$what.new", $error);
-    return rename $server->folder . "/refuse-$what.new", $server->folder . "/refuse-$what";
-}
-
-sub allow { my ($server, $what) = @_; return unlink $server->folder . "/refuse-$what" }
-
-sub times_refused { my ($server, $what) = @_; return -s $server->folder . "/refused-$what" || 0 }
 
 subtest 'accept fails' => sub {
     my ($library, $why) = refusing_library();
