@@ -10,6 +10,7 @@ use BladePSGI::Test::FastCGI ':all';
 use BladePSGI::Test::HTTP;
 use IO::Socket::UNIX;
 use Test::More;
+use Time::HiRes ();
 
 my $app = <<'PERL';
 use strict;
@@ -131,6 +132,91 @@ subtest '--slow-bodies and --body-ahead' => sub {
     ok wait_for { $begun->('e') }, 'and another one may begin';
     $after->send('x' x 130_000);
     is $after->read_response->{body} =~ s/\A\d+ //r, '/begin/e 200000 whole', 'and end';
+    is $server->stop, 'exit 0', 'stops';
+};
+
+# Each upload is more than a socket takes, so all but the first bytes of it come while the application reads.
+subtest 'more uploads than permits take turns' => sub {
+    my $server = server(workers => 3, options => [ '--slow-bodies=1', '--body-ahead=1000' ]);
+    my ($size, $clients, $wanted) = (600_000, 8, is_long() ? 2000 : 240);
+    my $ended = 0;
+    my (@upload, @turns, @wrong);
+    my $begin = sub {
+        my ($n) = @_;
+        my $uri = "/upload-$n-$ended";
+        my $c = connection($server, 'HTTP');
+        $upload[$n] = { c => $c, uri => $uri, since => $ended, at => 0, bytes => "POST $uri HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: $size\r\n\r\n" . 'u' x $size };
+        return;
+    };
+    $begin->($_) for 0 .. $clients - 1;
+    my $deadline = Time::HiRes::time() + 120 * $BladePSGI::Test::PATIENCE;
+    while ($ended < $wanted && Time::HiRes::time() < $deadline) {
+        my ($in, $out) = ('', '');
+        for (@upload) { vec($_->{at} < length $_->{bytes} ? $out : $in, fileno $_->{c}->socket, 1) = 1 }
+        select $in, $out, undef, 1;
+        for my $n (0 .. $#upload) {
+            my $u = $upload[$n];
+            if ($u->{at} < length $u->{bytes}) {
+                next unless vec $out, fileno $u->{c}->socket, 1;
+                my $sent = syswrite $u->{c}->socket, $u->{bytes}, 30_000, $u->{at};
+                $u->{at} += $sent // ($!{EAGAIN} ? 0 : die "sending: $!");
+                next;
+            }
+            next unless vec $in, fileno $u->{c}->socket, 1;
+            my $body = $u->{c}->read_response->{body} =~ s/\A\d+ //r;
+            push @wrong, $body if $body ne "$u->{uri} $size whole";
+            push @turns, $ended++ - $u->{since};
+            $begin->($n);
+        }
+        # Somebody else is served all the while.
+        push @wrong, 'other' if $ended % 20 == 1 && $server->get("/other-$ended")->{body} !~ m{/other-$ended 0};
+    }
+    is $ended, $wanted, "$wanted uploads by $clients clients with one permit";
+    is_deeply \@wrong, [], 'each is answered';
+    @turns = sort { $a <=> $b } @turns;
+    cmp_ok $turns[-1], '<', 5 * $clients, "none waits while many that came later are served: for $turns[@turns / 2] in the middle, $turns[-1] at most";
+    $_->{c}->close for @upload;
+    is $server->stop, 'exit 0', 'stops';
+};
+
+subtest '--min-body-rate' => sub {
+    plan skip_all => 'is judged over ten seconds (BLADEPSGI_LONG)' unless is_long();
+    my $server = server(workers => 4, options => [ '--slow-bodies=3', '--body-timeout=60s', '--min-body-rate=100' ]);
+    # Ten bytes a second, or a thousand; all of them in the lobby, or all but the first bytes in the application.
+    my %sends = (
+        'slow, in the lobby'       => [ 1,   2000,    0 ],
+        'slow, in the application' => [ 1,   200_000, 100_000 ],
+        'quick, in the lobby'      => [ 100, 15_000,  0 ],
+        'quick, in the application' => [ 100, 115_000, 100_000 ],
+    );
+    my (%c, %left);
+    for my $name (keys %sends) {
+        my ($piece, $length, $first) = @{ $sends{$name} };
+        $c{$name} = connection($server, 'HTTP');
+        $c{$name}->send("POST /rate HTTP/1.1\r\nHost: x\r\nContent-Length: $length\r\n\r\n" . 'r' x $first);
+        $left{$name} = $length - $first;
+    }
+    my $start = Time::HiRes::time();
+    my %took;
+    my $round = sub {
+        select undef, undef, undef, 0.1;    # not to wait for something: that is how they send
+        for my $name (keys %sends) {
+            if ($c{$name}->is_readable) { $took{$name} //= Time::HiRes::time() - $start; next }
+            my $piece = $sends{$name}[0] < $left{$name} ? $sends{$name}[0] : $left{$name};
+            $c{$name}->send('r' x $piece);
+            $left{$name} -= $piece;
+        }
+        return keys %took == keys %sends;
+    };
+    ok wait_for(sub { $round->() }, 60), 'all are answered';
+    my %r = map { $_ => $c{$_}->read_response } keys %sends;
+    is $r{'slow, in the lobby'}{status}, 408, 'slow, in the lobby: 408';
+    like $r{'slow, in the application'}{body}, qr{/rate \d+ broken\z}, 'slow, in the application: its read fails';
+    like $r{'quick, in the lobby'}{body}, qr{/rate 15000 whole\z}, 'quick, in the lobby: whole';
+    like $r{'quick, in the application'}{body}, qr{/rate 115000 whole\z}, 'quick, in the application: whole';
+    cmp_ok $took{$_}, '>', 9, "$_: judged over ten seconds" for grep { /slow/ } keys %sends;
+    note "$_: $took{$_} s" for sort keys %took;
+    log_like $server, qr{WARNING:  worker\[\d+\]: POST /rate \[\S+\]: refused a request: its body (?:took too long|came too slowly)}, 'the log says so';
     is $server->stop, 'exit 0', 'stops';
 };
 
