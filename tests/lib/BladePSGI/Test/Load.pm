@@ -5,12 +5,13 @@ package BladePSGI::Test::Load;
 #
 #   my $load = BladePSGI::Test::Load->start($server, clients => 4, keep => 1);
 #   …
-#   my $result = $load->stop;     # { ok => n, retried => n, failures => [text …] }
+#   my $result = $load->stop;     # { ok => n, retried => n, failures => [text …], answered => { tenth of a second => 1 } }
 #
 # The application has to answer with a body that contains the path. As web servers do, a client that finds a kept
 # connection closed before a byte of the response has come asks once more over a fresh one; that counts as retried.
 #
 # connect => sub { … } gives connections of another kind than FastCGI (BladePSGI::Test::HTTP), which are kept when keep => 1.
+# broken => sub { my ($answer) = @_; … }: true of what a web server in front says when it had no answer.
 
 use strict;
 use warnings;
@@ -38,7 +39,7 @@ sub start {
             $SIG{$_} = 'DEFAULT' for qw(HUP INT TERM);
             close $control_w;
             close $result_r;
-            close $_->{control} for @{ $self->{clients} };
+            close $_->{control} for map { @{ $_->{clients} } } $self, @running;
             my $result = eval { _client($server, $number, $control_r, %o) } || { ok => 0, failures => ["client: $@"] };
             print {$result_w} JSON::PP->new->encode($result);
             close $result_w;
@@ -55,7 +56,7 @@ sub start {
 sub _client {
     my ($server, $number, $control, %o) = @_;
     my $connect = $o{connect} || sub { BladePSGI::Test::FastCGI->connect($server->socket, timeout => $o{timeout} || 20) };
-    my %result = (ok => 0, retried => 0, failures => []);
+    my %result = (ok => 0, retried => 0, failures => [], answered => {});
     my $connection;
     for (my $n = 1; ; $n++) {
         my $in = '';
@@ -83,8 +84,12 @@ sub _client {
         if (!$answer) { push @{ $result{failures} }, "$path: $error" }
         elsif (@{ $answer->{malformed} || [] }) { push @{ $result{failures} }, "$path: answered with @{ $answer->{malformed} }" }
         elsif (!$answer->{ended}) { push @{ $result{failures} }, "$path (retry): not answered completely: '$answer->{stdout}'" }
+        elsif ($o{broken} && $o{broken}->($answer)) { push @{ $result{failures} }, "$path: not answered by the application" }
         elsif ($answer->{body} !~ /\Q$path\E(?!\d)/) { push @{ $result{failures} }, "$path: answered with '$answer->{body}'" }
-        else { $result{ok}++ }
+        else {
+            $result{ok}++;
+            $result{answered}{ int 10 * Time::HiRes::time() } = 1;
+        }
         if (!$o{keep} || !$answer || !$answer->{ended} || $answer->{eof}) {
             $connection->close if $connection;
             undef $connection;
@@ -96,7 +101,7 @@ sub _client {
 
 sub stop {
     my ($self) = @_;
-    my %sum = (ok => 0, retried => 0, failures => []);
+    my %sum = (ok => 0, retried => 0, failures => [], answered => {});
     close $_->{control} for @{ $self->{clients} };
     for my $client (@{ $self->{clients} }) {
         local $/;
@@ -105,6 +110,7 @@ sub stop {
         my $result = eval { JSON::PP->new->decode($text) } || { failures => ['a client died'] };
         $sum{$_} += $result->{$_} || 0 for qw(ok retried);
         push @{ $sum{failures} }, @{ $result->{failures} };
+        $sum{answered}{$_} = 1 for keys %{ $result->{answered} || {} };
     }
     $self->{clients} = [];
     return \%sum;
