@@ -49,11 +49,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     cut.take(stream.subspan(at, std::min(piece, stream.size() - at)));
 
   const bool is_ready = whole.stage() >= Stage::Enough;
-  FUZZ_CHECK(is_ready == (cut.stage() >= Stage::Enough));
-  if (!is_ready) FUZZ_CHECK(whole.stage() == cut.stage());
+  // A peer that waits for 100-continue makes its request ready; one whose body comes with the head does not wait.
+  const bool may_have_waited = protocol == Protocol::Http && cut.stage() == Stage::Enough;
+  FUZZ_CHECK(is_ready == (cut.stage() >= Stage::Enough) || may_have_waited);
+  if (!is_ready && !may_have_waited) FUZZ_CHECK(whole.stage() == cut.stage());
   FUZZ_CHECK(whole.bytes().size() <= stream.size());
   if (whole.stage() == Stage::Head) FUZZ_CHECK(!whole.bytes().empty());
-  if (is_ready) FUZZ_CHECK(what_a_worker_sees(whole) == what_a_worker_sees(cut));
+  if (is_ready && cut.stage() >= Stage::Enough)
+    FUZZ_CHECK(what_a_worker_sees(whole) == what_a_worker_sees(cut));
 
   // A worker that has come so far, and the lobby again.
   if (!is_ready) {
