@@ -101,7 +101,7 @@ TEST_F(ReportTest, CountsWhatHasHappened) {
   EXPECT_EQ(status("requests"), "1");
   EXPECT_EQ(status("events"),
             R"({"abandoned":0,"client-gone":0,"malformed":1,"refused":0,"timed-out":0,)"
-            R"("application-failed":0,"not-admitted":2})");
+            R"("application-failed":0,"not-admitted":2,"application-timed-out":0})");
 }
 
 TEST_F(ReportTest, SaysWhatTheLobbyHolds) {

@@ -98,7 +98,7 @@ PERL
     is $status->{requests}, 3, 'requests';
     is $status->{events}{malformed}, 1, 'one event';
     is_deeply [ sort keys %{ $status->{events} } ],
-        [ sort qw(abandoned client-gone malformed refused timed-out application-failed not-admitted) ], 'every event has a name';
+        [ sort qw(abandoned client-gone malformed refused timed-out application-failed not-admitted application-timed-out) ], 'every event has a name';
     is $status->{workers}{configured}, 2, 'workers';
     is $status->{generation}, 1, 'generation';
     ok $status->{lobby}{there}, 'there is a lobby';

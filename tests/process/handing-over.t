@@ -87,7 +87,8 @@ sub are_served {
     my ($name, $bytes, @half) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my @bodies = map { my $body = $_->read_response->{body} // 'nothing'; $_->close; $body =~ s/\A\d+ //r } @half;
-    return is_deeply \@bodies, [ ("/half $bytes") x @half ], $name or diag explain \@bodies;
+    is_deeply(\@bodies, [ ("/half $bytes") x @half ], $name) or diag explain \@bodies;
+    return;
 }
 
 sub others_are_served {

@@ -33,12 +33,13 @@ subtest 'all at once' => sub {
     my $server = BladePSGI::Test->start(workers => 8, options => ['--max-requests=1'], app => BladePSGI::Test->gate_code . <<'PERL');
 use BPSGI qw(on_worker_start);
 on_worker_start(sub { gate('start') if -e 'hold' });
-sub { gate('answer'); [200, [], [$$]] }
+sub { mark("in-$$"); gate('answer'); [200, [], [$$]] }
 PERL
     my %old = map { $_ => 1 } $server->worker_pids;
     write_text($server->folder . '/hold', '');
     my @c = map { $server->connect } 1 .. 8;
     $_->send(request_bytes(uri => '/')) for @c;
+    ok $server->wait_mark("in-$_"), 'each worker has one' for keys %old;
     $server->open_gate('answer');
     my %served = map { $_->read_response->{body} => 1 } @c;
     is scalar(keys %served), 8, 'all workers have served their time';
