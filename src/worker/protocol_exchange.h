@@ -115,6 +115,16 @@ struct Arrival {
   bool is_overdue = false;          // it has been waited for long enough
 };
 
+// The rest of a finished response that the peer does not take at once: from then on everything is collected here.
+struct Rest {
+  std::vector<std::byte> bytes;
+  std::size_t before_file = 0;
+  os::Fd file;
+  std::uint64_t file_offset = 0;
+  std::uint64_t file_length = 0;
+  std::uint64_t file_piece = 0;
+};
+
 class ProtocolExchange : public runtime::Exchange, private WhileSending {
  public:
   ~ProtocolExchange() override = default;
@@ -404,16 +414,6 @@ class ProtocolExchange : public runtime::Exchange, private WhileSending {
   void end_request();
   void end_connection(bool is_input_finished);
   bool leave_closing_to_others();
-
-  // The rest of a finished response that the peer does not take at once: from then on everything is collected here.
-  struct Rest {
-    std::vector<std::byte> bytes;
-    std::size_t before_file = 0;
-    os::Fd file;
-    std::uint64_t file_offset = 0;
-    std::uint64_t file_length = 0;
-    std::uint64_t file_piece = 0;
-  };
 
   class Pieces;  // how a file is cut, for who sends a rest
 

@@ -241,11 +241,11 @@ void add_hook(pTHX_ Shared& shared, Shared::Hook hook, const char* name, SV* val
 }
 
 // $context->on_worker_start($code), and as a function of package BPSGI on_worker_start($code).
-template <Shared::Hook kHook>
+template <Shared::Hook Which>
 void xs_hook(pTHX_ CV* cv) {
   dXSARGS;
-  constexpr const char* kName = kHook == Shared::Hook::WorkerStart  ? "on_worker_start"
-                                : kHook == Shared::Hook::WorkerExit ? "on_worker_exit"
+  constexpr const char* kName = Which == Shared::Hook::WorkerStart  ? "on_worker_start"
+                                : Which == Shared::Hook::WorkerExit ? "on_worker_exit"
                                                                     : "on_request_end";
   const bool is_method = items == 2;
   if (items < 1 || items > 2) {
@@ -253,7 +253,7 @@ void xs_hook(pTHX_ CV* cv) {
   }
   Shared& shared =
       is_method ? self<Shared>(aTHX_ ST(0), kContextMagic, "BPSGI::Context") : shared_of(cv);
-  add_hook(aTHX_ shared, kHook, kName, ST(items - 1));
+  add_hook(aTHX_ shared, Which, kName, ST(items - 1));
   XSRETURN_YES;
 }
 
