@@ -53,6 +53,12 @@ inline constexpr std::array kCommands{
             .help = "Show each worker and the request that it serves.",
             .is_quick = true,
             .show = workers_text},
+    Command{.name = "reload",
+            .help =
+                "Load the application anew beside the running one (SIGHUP), and wait until every "
+                "worker has changed over, or until that has failed: the reason is shown then, "
+                "and the running one serves on.",
+            .show = reload_text},
     Command{.name = "stop",
             .help = "Stop the server, once every worker has finished its request (SIGTERM), and "
                     "wait until it has gone.",

@@ -33,12 +33,14 @@ inline constexpr std::array<ExitCodeMeaning, 5> kExitCodes{{
 }};
 
 // The same numbers, as bladectl uses them.
-inline constexpr std::array<ExitCodeMeaning, 3> kControlExitCodes{{
+inline constexpr std::array<ExitCodeMeaning, 4> kControlExitCodes{{
     {ExitCode::Success, "Done; or help or version shown."},
     {ExitCode::Failure,
      "Not done: the server could not, or refused, or ended meanwhile, or does not answer."},
     {ExitCode::Usage,
      "Wrong usage; or there is no server to command, or there are several and none was named."},
+    {ExitCode::ApplicationNotLoaded,
+     "The new code did not load, or did not answer --probe; the running one serves on."},
 }};
 
 // For main's return value and for ::_exit.

@@ -78,6 +78,11 @@ void Overseer::add_commands() {
                  .run = [this](const json::Object&, const Session& session) {
                    session.succeed(workers_report(view(), os::monotonic_now()));
                  }});
+  control_->add({.name = "reload",
+                 .arguments = {},
+                 .run = [this](const json::Object&, const Session& session) {
+                   on_reload_command(session);
+                 }});
   control_->add({.name = "stop",
                  .arguments = {"fast", "immediate"},
                  .run = [this](const json::Object& arguments, const Session& session) {
@@ -118,6 +123,20 @@ void Overseer::on_stop_command(const json::Object& arguments, const Session& ses
   }
   loop_.cancel(stop_report_);
   report_stop();
+}
+
+void Overseer::on_reload_command(const Session& session) {
+  if (pools_.empty()) return session.fail(config::ExitCode::Failure, "the server has not started");
+  session.progress("the application is loaded anew beside the running one");
+  pools_.front().reload(fmt::format("through the control socket by user {} (pid {})",
+                                    session.peer().user, session.peer().pid),
+                        [session](const Pool::ReloadOutcome& outcome) {
+                          if (outcome.is_done) {
+                            session.succeed(json::Object().add("outcome", outcome.text));
+                          } else {
+                            session.fail(config::ExitCode::ApplicationNotLoaded, outcome.text);
+                          }
+                        });
 }
 
 // Once a second, to whoever waits.

@@ -164,6 +164,32 @@ subtest 'the whole server stops meanwhile' => sub {
     }
 };
 
+subtest 'bladectl reload' => sub {
+    my $server = start(control => 1);
+    change($server, 2);
+    my $run = $server->bladectl('reload');
+    is $run->{exit}, 'exit 0', 'waits until all is done';
+    is $run->{out}, "reloaded: generation 2 serves\n", 'and says what came of it';
+    like $server->get('/')->{body}, qr/version 2/, 'the second version serves';
+    change($server, 3, 'my $x = ;');
+    $run = $server->bladectl('reload');
+    is $run->{exit}, 'exit 3', 'code that does not load';
+    like $run->{err}, qr/syntax error at .*app\.psgi line 3/, 'with the whole reason';
+    like $server->get('/')->{body}, qr/version 2/, 'what served serves on';
+    # Who stops the server meanwhile.
+    change($server, 4, q{BEGIN { open my $f, '>', 'loading' or die $!; sleep 1 while 1 }});
+    my $pid = fork // die "fork: $!";
+    if (!$pid) {
+        my $end = $server->bladectl('reload');
+        require POSIX;
+        POSIX::_exit($end->{exit} eq 'exit 3' && $end->{err} =~ /the server stops/ ? 0 : 1);
+    }
+    ok wait_for { -e $server->folder . '/loading' }, 'one is under way';
+    is $server->stop, 'exit 0', 'stops';
+    waitpid $pid, 0;
+    is $?, 0, 'who waited is told';
+};
+
 subtest '--reload-step' => sub {
     my $server = start(workers => 4, options => ['--no-preload', '--reload-step=2']);
     # Each worker says when it loads, and waits.
