@@ -178,7 +178,8 @@ subtest 'a response that has begun' => sub {
 
 subtest 'who goes on all the same' => sub {
     my $server = server(grace => '300ms');
-    for my $how ([ stubborn => 'swallows everything' ], [ library => 'is busy where Perl cannot look' ]) {
+    # AddressSanitizer's own crypt does not find the library's.
+    for my $how ([ stubborn => 'swallows everything' ], is_sanitized() ? () : [ library => 'is busy where Perl cannot look' ]) {
         my ($what, $name) = @$how;
         for my $protocol (qw(FastCGI HTTP)) {
             my ($worker) = $server->worker_pids;
