@@ -19,7 +19,7 @@ my $app = <<'PERL';
 use strict;
 use warnings;
 my $size = 12_000_000;
-my $text = join '', map { sprintf '%07d ', $_ } 1 .. $size / 8;
+my $text = join '', map { sprintf('%07d ', $_) . 'x' x 992 } 1 .. $size / 1000;
 open my $out, '>', 'large' or die $!;
 print $out $text;
 close $out or die $!;
@@ -45,7 +45,7 @@ sub {
 }
 PERL
 
-my $text = join '', map { sprintf '%07d ', $_ } 1 .. $size / 8;
+my $text = join '', map { sprintf('%07d ', $_) . 'x' x 992 } 1 .. $size / 1000;
 
 sub server { my (%o) = @_; return http_server(app => $app, workers => 1, %o, options => [ '--fastcgi=127.0.0.1:0', @{ $o{options} || [] } ]) }
 
