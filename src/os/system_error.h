@@ -36,6 +36,17 @@ class SystemError : public std::runtime_error {
   int code_;
 };
 
+// Runs `action`, which returns a Result, and makes a SystemError that it throws one that may be tried again: setting processes up takes
+// descriptors and memory, and being without them for a while is no reason to end.
+template <class Action>
+auto attempt(const Action& action) -> decltype(action()) {
+  try {
+    return action();
+  } catch (const SystemError& shortage) {
+    return fail(Remedy::Retry, shortage.what());
+  }
+}
+
 // For broken invariants (EBADF, EFAULT, impossible states): writes file, line and text to standard error and aborts.
 [[noreturn]] void broken_invariant(const char* file, int line, std::string_view text);
 
