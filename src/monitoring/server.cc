@@ -14,8 +14,6 @@
 namespace bladepsgi::monitoring {
 namespace {
 
-constexpr int kAcceptsPerTurn =
-    16;  // so that a flood of clients does not keep the loop from the others
 constexpr std::size_t kMostReceived = std::size_t{16} << 10;  // of a request
 constexpr std::size_t kMostInput = std::size_t{1} << 20;  // from a client that has nothing to say
 
@@ -24,62 +22,23 @@ constexpr std::size_t kMostInput = std::size_t{1} << 20;  // from a client that 
 Server::Server(os::EventLoop& loop,
                os::Fd listener,
                const Options& options,
-               std::string name,
+               const std::string& name,
                Answer answer,
                std::function<void(const std::string&)> warn)
     : loop_(loop),
-      listener_(std::move(listener)),
       options_(options),
-      name_(std::move(name)),
       answer_(std::move(answer)),
-      warn_(std::move(warn)) {
-  listen();
-}
+      acceptor_(
+          loop,
+          std::move(listener),
+          "the " + name,
+          options.accept_pause,
+          [this](os::Fd socket) { greet(std::move(socket)); },
+          std::move(warn)) {}
 
 Server::~Server() {
-  loop_.cancel(pause_);
-  loop_.remove(listener_.get());
   while (!clients_.empty())
     drop(clients_.begin());
-}
-
-void Server::listen() {
-  loop_.add(listener_.get(), EPOLLIN, [this](std::uint32_t) { accept_clients(); });
-}
-
-void Server::accept_clients() {
-  for (int i = 0; i < kAcceptsPerTurn; ++i) {
-    os::Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (socket.is_open()) {
-      warned_ = false;
-      greet(std::move(socket));
-      continue;
-    }
-    switch (errno) {
-      case EAGAIN:
-        return;
-      case EINTR:
-      case ECONNABORTED:
-        continue;
-      case EMFILE:
-      case ENFILE:
-      case ENOBUFS:
-      case ENOMEM:
-        return pause_accepting(errno);
-      default:
-        throw os::SystemError(errno, "accept a client of the", name_);
-    }
-  }
-}
-
-void Server::pause_accepting(int error) {
-  // The connection that cannot be taken stays in the queue and would wake us again at once.
-  if (!std::exchange(warned_, true)) {
-    warn_(os::describe_failure(error, "accept a client of the " + name_) + "; trying again every " +
-          std::to_string(options_.accept_pause.count()) + " ms");
-  }
-  loop_.remove(listener_.get());
-  pause_ = loop_.call_at(os::monotonic_now() + options_.accept_pause, [this] { listen(); });
 }
 
 void Server::greet(os::Fd socket) {

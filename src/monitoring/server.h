@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "monitoring/inheritance.h"
+#include "os/acceptor.h"
 #include "os/event_loop.h"
 #include "os/fd.h"
 
@@ -29,7 +30,7 @@ class Server {
   Server(os::EventLoop& loop,
          os::Fd listener,
          const Options& options,
-         std::string name,
+         const std::string& name,
          Answer answer,
          std::function<void(const std::string&)> warn);
   Server(const Server&) = delete;
@@ -53,9 +54,6 @@ class Server {
 
   using Position = std::list<Client>::iterator;
 
-  void listen();
-  void accept_clients();
-  void pause_accepting(int error);
   void greet(os::Fd socket);
   void proceed(Position client, std::uint32_t events);
   void watch(Position client);
@@ -66,15 +64,11 @@ class Server {
   void drop(Position client);
 
   os::EventLoop& loop_;
-  os::Fd listener_;
   Options options_;
-  std::string name_;
   Answer answer_;
-  std::function<void(const std::string&)> warn_;
   std::list<Client> clients_;  // oldest first
   std::size_t unsent_ = 0;     // bytes of all clients
-  os::EventLoop::TimerId pause_;
-  bool warned_ = false;  // about the shortage that lasts
+  os::Acceptor acceptor_;
 };
 
 }  // namespace bladepsgi::monitoring

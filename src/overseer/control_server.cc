@@ -17,8 +17,6 @@ namespace bladepsgi::overseer {
 
 namespace {
 
-// So that a flood of clients does not keep the loop from the others.
-constexpr int kAcceptsPerTurn = 16;
 // What one client can have copied in one turn.
 constexpr std::size_t kReadSize = 16 << 10;
 
@@ -82,17 +80,19 @@ ControlServer::ControlServer(os::EventLoop& loop,
                              const ControlOptions& options,
                              Log log)
     : loop_(loop),
-      listener_(std::move(listener)),
       options_(options),
       log_(std::move(log)),
       owner_(::geteuid()),
-      self_(std::make_shared<ControlServer*>(this)) {
-  listen();
-}
+      self_(std::make_shared<ControlServer*>(this)),
+      acceptor_(
+          loop,
+          std::move(listener),
+          "the control socket",
+          options.accept_pause,
+          [this](os::Fd socket) { greet(std::move(socket)); },
+          [this](const std::string& line) { log_(Severity::Warning, line); }) {}
 
 ControlServer::~ControlServer() {
-  loop_.cancel(pause_);
-  loop_.remove(listener_.get());
   while (!clients_.empty()) {
     const Id id = clients_.begin()->first;
     const Client& client = clients_.begin()->second;
@@ -106,43 +106,6 @@ ControlServer::~ControlServer() {
 void ControlServer::add(Command command) {
   std::string name = command.name;
   commands_.insert_or_assign(std::move(name), std::move(command));
-}
-
-void ControlServer::listen() {
-  loop_.add(listener_.get(), EPOLLIN, [this](std::uint32_t) { accept_clients(); });
-}
-
-void ControlServer::accept_clients() {
-  for (int i = 0; i < kAcceptsPerTurn; ++i) {
-    os::Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (socket.is_open()) {
-      warned_ = false;
-      greet(std::move(socket));
-      continue;
-    }
-    switch (errno) {
-      case EAGAIN:
-        return;
-      case EINTR:
-      case ECONNABORTED:
-      case EPROTO:
-        continue;
-      default:  // no reason for a server to end
-        return pause_accepting(errno);
-    }
-  }
-}
-
-void ControlServer::pause_accepting(int error) {
-  // The connection that cannot be taken stays in the queue and would wake us again at once.
-  if (!std::exchange(warned_, true)) {
-    log_(Severity::Warning,
-         fmt::format("{}; trying again every {} ms",
-                     os::describe_failure(error, "accept a client of the control socket"),
-                     options_.accept_pause.count()));
-  }
-  loop_.remove(listener_.get());
-  pause_ = loop_.call_at(os::monotonic_now() + options_.accept_pause, [this] { listen(); });
 }
 
 void ControlServer::greet(os::Fd socket) {

@@ -29,6 +29,7 @@
 #include "config/exit_codes.h"
 #include "control/protocol.h"
 #include "json/value.h"
+#include "os/acceptor.h"
 #include "os/event_loop.h"
 #include "os/fd.h"
 #include "os/socket.h"
@@ -109,9 +110,6 @@ class ControlServer {
     os::EventLoop::TimerId limit;  // to ask, then to take what is unsent
   };
 
-  void listen();
-  void accept_clients();
-  void pause_accepting(int error);
   void greet(os::Fd socket);
   [[nodiscard]] bool make_room();
   void proceed(Id id, std::uint32_t events);
@@ -126,18 +124,16 @@ class ControlServer {
   [[nodiscard]] Client* find(Id id);
 
   os::EventLoop& loop_;
-  os::Fd listener_;
   ControlOptions options_;
   Log log_;
   uid_t owner_;
   std::map<std::string, Command, std::less<>> commands_;
   std::map<Id, Client> clients_;  // oldest first
   Id next_id_ = 1;
-  std::size_t unsent_ = 0;  // bytes of all clients
-  os::EventLoop::TimerId pause_;
-  bool warned_ = false;                   // about the shortage that lasts
+  std::size_t unsent_ = 0;                // bytes of all clients
   os::Monotonic next_complaint_{};        // about who may not command
   std::shared_ptr<ControlServer*> self_;  // for sessions that outlive it
+  os::Acceptor acceptor_;
 };
 
 }  // namespace bladepsgi::overseer
