@@ -288,35 +288,6 @@ sub DESTROY { }
 1;
 )perl";
 
-// perl/lib/BPSGI/Timeout.pm is the same for tests of applications, and says what it is.
-const char* const kTimeoutSource = R"perl(#line 1 "bladepsgi/timeout.pl"
-package BPSGI::Timeout;
-use strict;
-use warnings;
-use overload '""' => sub { $_[0]->message }, bool => sub { 1 }, fallback => 1;
-our $VERSION = '2.0.0';
-$INC{'BPSGI/Timeout.pm'} = '(bladepsgi)/BPSGI/Timeout.pm';
-
-sub new        { my ($class, %fields) = @_; return bless {%fields}, $class }
-sub limit      { return $_[0]{limit} }
-sub elapsed    { return $_[0]{elapsed} }
-sub method     { return $_[0]{method} }
-sub uri        { return $_[0]{uri} }
-sub request_id { return $_[0]{request_id} }
-sub file       { return $_[0]{file} }
-sub line       { return $_[0]{line} }
-
-sub message {
-    my ($self) = @_;
-    my ($elapsed, $limit) = map { defined $_ ? $_ : 0 } @$self{qw(elapsed limit)};
-    my $text = sprintf 'the request has run for %.1f s, longer than its time limit of %g s', $elapsed, $limit;
-    $text .= " at $self->{file} line $self->{line}." if defined $self->{file};
-    return "$text\n";
-}
-
-1;
-)perl";
-
 // `use BPSGI::Context` inside the server finds the server's own classes.
 const char* const kClassSource = R"perl(#line 1 "bladepsgi/classes.pl"
 package BPSGI;

@@ -69,6 +69,8 @@ void boot_timeout(pTHX_ Shared& shared, std::chrono::milliseconds limit) {
   }
   watch.limit = std::chrono::duration<double>(limit).count();
   eval_pv(kTimeoutSource, TRUE);
+  // `use BPSGI::Timeout` finds this one.
+  eval_pv("$INC{'BPSGI/Timeout.pm'} = '(bladepsgi)/BPSGI/Timeout.pm'", TRUE);
 }
 
 void watch_timeout(pTHX_ Shared& shared) {
