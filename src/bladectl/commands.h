@@ -59,6 +59,11 @@ inline constexpr std::array kCommands{
                 "worker has changed over, or until that has failed: the reason is shown then, "
                 "and the running one serves on.",
             .show = reload_text},
+    Command{.name = "reopen",
+            .help = "Open the file of the access log anew (SIGUSR1), after it has been renamed to "
+                    "begin another one.",
+            .is_quick = true,
+            .show = outcome_text},
     Command{.name = "stop",
             .help = "Stop the server, once every worker has finished its request (SIGTERM), and "
                     "wait until it has gone.",

@@ -163,7 +163,14 @@ void LineSplitter::finish(const std::function<void(std::string_view)>& on_line) 
   held_.clear();
 }
 
-LogWriter::LogWriter(int fd) : fd_(fd) {
+LogWriter::LogWriter(int fd) {
+  change_to(fd);
+}
+
+void LogWriter::change_to(int fd) {
+  fd_ = fd;
+  reopened_.reset();
+
   struct stat info {};
 
   if (::fstat(fd, &info) != 0) return;

@@ -83,6 +83,9 @@ class LogWriter {
 
   explicit LogWriter(int fd);
 
+  // From now on lines go to `fd`, those that wait included. Nobody watches the old fd() any more when it is called.
+  void change_to(int fd);
+
   // Why there is a backlog, and what to do about it.
   enum class Obstacle {
     None,
@@ -137,7 +140,7 @@ class LogWriter {
   std::string prefix(Severity severity, std::string_view role, pid_t pid);
 
   Fd reopened_;  // pipes and terminals are opened anew, so that ours alone is non-blocking
-  int fd_;
+  int fd_ = -1;
   std::deque<std::string> backlog_;
   std::size_t backlog_bytes_ = 0;
   int error_ = 0;  // of the last write

@@ -30,8 +30,16 @@ LogSink::~LogSink() {
 }
 
 void LogSink::write_access_to(int fd, std::string name) {
-  access_.writer.emplace(fd);
   access_.name = std::move(name);
+  if (!access_.writer) {
+    access_.writer.emplace(fd);
+    return;
+  }
+  access_.writer->flush();
+  forget(access_);
+  access_.writer->change_to(fd);
+  access_.writer->flush();
+  watch(access_);
 }
 
 void LogSink::forget(Destination& to) {

@@ -48,6 +48,7 @@ class LogSink {
   ~LogSink();
 
   // Access lines go to `fd`, which stays open as long as this object and is called `name` in messages; without it they go nowhere.
+  // Called again, they go there from then on, with what waits to be written.
   void write_access_to(int fd, std::string name);
 
   // The overseer's own lines.

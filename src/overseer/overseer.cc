@@ -83,6 +83,18 @@ void Overseer::add_commands() {
                  .run = [this](const json::Object&, const Session& session) {
                    on_reload_command(session);
                  }});
+  control_->add({.name = "reopen",
+                 .arguments = {},
+                 .run = [this](const json::Object&, const Session& session) {
+                   const auto outcome =
+                       reopen_logs(fmt::format("through the control socket by user {} (pid {})",
+                                               session.peer().user, session.peer().pid));
+                   if (outcome) {
+                     session.succeed(json::Object().add("outcome", *outcome));
+                   } else {
+                     session.fail(config::ExitCode::Failure, outcome.error().message);
+                   }
+                 }});
   control_->add({.name = "stop",
                  .arguments = {"fast", "immediate"},
                  .run = [this](const json::Object& arguments, const Session& session) {
@@ -173,21 +185,46 @@ void Overseer::answer_stop(int exit_code) {
   stop_sessions_.clear();
 }
 
+bool Overseer::has_access_log_file() const {
+  return !options_.access_log.empty() && options_.access_log != "-";
+}
+
 Result<void> Overseer::open_access_log() {
   if (options_.access_log.empty()) return {};
-  int fd = STDOUT_FILENO;
-  if (options_.access_log != "-") {
-    constexpr mode_t kMode = 0640;
-    access_log_ = os::Fd(::open(options_.access_log.c_str(),
-                                O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, kMode));
-    if (!access_log_.is_open())
-      return fail(os::system_failure(errno, "open access log", options_.access_log));
-    fd = access_log_.get();
+  if (!has_access_log_file()) {
+    log_.write_access_to(STDOUT_FILENO, "the access log on standard output");
+    return {};
   }
-  log_.write_access_to(fd, options_.access_log == "-"
-                               ? std::string("the access log on standard output")
-                               : fmt::format("the access log '{}'", options_.access_log));
+  constexpr mode_t kMode = 0640;
+  // Once it serves it does not wait for the reader of a named pipe.
+  os::Fd opened(::open(options_.access_log.c_str(),
+                       O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY |
+                           (access_log_.is_open() ? O_NONBLOCK : 0),
+                       kMode));
+  if (!opened.is_open())
+    return fail(os::system_failure(errno, "open access log", options_.access_log));
+  log_.write_access_to(opened.get(), fmt::format("the access log '{}'", options_.access_log));
+  access_log_ = std::move(opened);
   return {};
+}
+
+// What has been renamed meanwhile is left alone from here on.
+Result<std::string> Overseer::reopen_logs(const std::string& why) {
+  if (!has_access_log_file()) {
+    std::string text = options_.access_log.empty()
+                           ? "no access log is written (see --access-log)"
+                           : "the access log goes to standard output, which is nobody's file here "
+                             "(see --access-log)";
+    log_.log(Severity::Log, fmt::format("asked to open the logs anew {}: {}", why, text));
+    return text;
+  }
+  if (auto opened = open_access_log(); !opened) {
+    log_.log(Severity::Error, opened.error().message + "; it is written to the file of before");
+    return fail(opened.error());
+  }
+  std::string text = fmt::format("the access log '{}' has been opened anew", options_.access_log);
+  log_.log(Severity::Log, text + " " + why);
+  return text;
 }
 
 Result<void> Overseer::start() {
@@ -242,6 +279,9 @@ void Overseer::on_signals() {
       case SIGHUP:
         for (Pool& pool : pools_)
           pool.reload(fmt::format("on SIGHUP of pid {}", caught->sender));
+        break;
+      case SIGUSR1:
+        static_cast<void>(reopen_logs(fmt::format("on SIGUSR1 of pid {}", caught->sender)));
         break;
       case SIGPIPE:
       case SIGXFSZ:

@@ -30,7 +30,9 @@ class Overseer {
   int run();
 
  private:
+  [[nodiscard]] bool has_access_log_file() const;
   Result<void> open_access_log();
+  Result<std::string> reopen_logs(const std::string& why);
   Result<void> open_control();
   void add_commands();
   void on_reload_command(const Session& session);

@@ -108,4 +108,51 @@ subtest 'bytes that could deceive a terminal or a reader' => sub {
     is $server->stop, 'exit 0', 'stops';
 };
 
+# What logrotate does: the file gets another name, and the server is told.
+subtest 'the access log is opened anew' => sub {
+    my $server = BladePSGI::Test->start(control => 1, app => 'sub { [200, [], []] }', options => ['--access-log=access.log']);
+    my $path = $server->folder . '/access.log';
+    my $asked = sub { my ($uri) = @_; $server->get($uri); return $uri };
+    my $says = sub {
+        my ($file, @uris) = @_;
+        return wait_for { join(' ', read_text($file) =~ m{"GET (\S+) }g) eq "@uris" };
+    };
+
+    $asked->('/first');
+    ok $says->($path, '/first'), 'a line';
+    rename $path, "$path.1" or die "rename: $!";
+    $asked->('/second');
+    ok $says->("$path.1", '/first', '/second'), 'a file that was renamed is written on';
+    my $run = $server->bladectl('reopen');
+    is $run->{exit}, 'exit 0', 'bladectl reopen';
+    like $run->{out}, qr{the access log 'access\.log' has been opened anew}, 'says what it did';
+    $asked->('/third');
+    ok $says->($path, '/third'), 'then lines go to the new one';
+    ok $says->("$path.1", '/first', '/second'), 'alone';
+
+    rename $path, "$path.2" or die "rename: $!";
+    $server->signal('USR1');
+    ok $server->wait_log(qr{the access log 'access\.log' has been opened anew on SIGUSR1 of pid $$}), 'SIGUSR1 does the same';
+    $asked->('/fourth');
+    ok $says->($path, '/fourth'), 'seen';
+
+    # Without the right, or the room, to make another one.
+    rename $path, "$path.3" or die "rename: $!";
+    mkdir $path or die "mkdir: $!";
+    $run = $server->bladectl('reopen');
+    is $run->{exit}, 'exit 1', 'a failure is an exit code';
+    like $run->{err}, qr{cannot open access log 'access\.log': Is a directory \(EISDIR\)}, 'with its reason';
+    $asked->('/fifth');
+    ok $says->("$path.3", '/fourth', '/fifth'), 'and the old file is written on';
+    is $server->stop, 'exit 0', 'stopped';
+};
+
+subtest 'an access log that is nobody\'s file' => sub {
+    my $server = BladePSGI::Test->start(control => 1, app => 'sub { [200, [], []] }');
+    my $run = $server->bladectl('reopen');
+    is $run->{exit}, 'exit 0', 'nothing to do';
+    like $run->{out}, qr/standard output/, 'and why';
+    is $server->stop, 'exit 0', 'stopped';
+};
+
 done_testing;
