@@ -23,8 +23,10 @@ Fd listening(sockaddr_un& address, socklen_t& size) {
   Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   address = {};
   address.sun_family = AF_UNIX;
-  ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address.sun_family);
-  ::listen(socket.get(), 128);
+  EXPECT_EQ(
+      ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address.sun_family),
+      0);
+  EXPECT_EQ(::listen(socket.get(), 128), 0);
   size = sizeof address;
   ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size);
   return socket;
