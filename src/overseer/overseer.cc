@@ -26,6 +26,7 @@ int Overseer::run() {
   title_.set(options_.title_prefix + ": overseer");
   os::become_subreaper();
   loop_.add(signals_.fd(), EPOLLIN, [this](std::uint32_t) { on_signals(); });
+  stay_alive();
   for (const std::string& note : options_.notes)
     log_.log(Severity::Log, note);
   if (auto started = start(); !started) {
@@ -44,6 +45,7 @@ int Overseer::run() {
   control_socket_.reset();
   log_.drain(std::chrono::seconds(1));
   loop_.cancel(stop_timer_);
+  loop_.cancel(alive_timer_);
   loop_.remove(signals_.fd());
   return exit_code;
 }
@@ -140,15 +142,15 @@ void Overseer::on_stop_command(const json::Object& arguments, const Session& ses
 void Overseer::on_reload_command(const Session& session) {
   if (pools_.empty()) return session.fail(config::ExitCode::Failure, "the server has not started");
   session.progress("the application is loaded anew beside the running one");
-  pools_.front().reload(fmt::format("through the control socket by user {} (pid {})",
-                                    session.peer().user, session.peer().pid),
-                        [session](const Pool::ReloadOutcome& outcome) {
-                          if (outcome.is_done) {
-                            session.succeed(json::Object().add("outcome", outcome.text));
-                          } else {
-                            session.fail(config::ExitCode::ApplicationNotLoaded, outcome.text);
-                          }
-                        });
+  reload(fmt::format("through the control socket by user {} (pid {})", session.peer().user,
+                     session.peer().pid),
+         [session](const Pool::ReloadOutcome& outcome) {
+           if (outcome.is_done) {
+             session.succeed(json::Object().add("outcome", outcome.text));
+           } else {
+             session.fail(config::ExitCode::ApplicationNotLoaded, outcome.text);
+           }
+         });
 }
 
 // Once a second, to whoever waits.
@@ -259,6 +261,33 @@ void Overseer::on_ready() {
       log_.log(Severity::Error, published.error().message + "; going on without it");
   }
   if (options_.on_ready) options_.on_ready();
+  service_manager_.ready("requests are served");
+}
+
+// Whoever has started us may want to know that this loop goes on.
+void Overseer::stay_alive() {
+  const auto interval = service_manager_.alive_interval();
+  if (!interval) return;
+  service_manager_.alive();
+  alive_timer_ = loop_.call_at(os::monotonic_now() + *interval, [this] { stay_alive(); });
+}
+
+void Overseer::reload(const std::string& why,
+                      std::function<void(const Pool::ReloadOutcome&)> on_outcome) {
+  ++reloads_;
+  service_manager_.reloading("the application is loaded anew beside the running one");
+  pools_.front().reload(
+      why, [this, on_outcome = std::move(on_outcome)](const Pool::ReloadOutcome& outcome) {
+        --reloads_;
+        if (reloads_ == 0 && !stop_.is_stopping()) {
+          service_manager_.ready(outcome.is_done
+                                     ? fmt::format("requests are served, by {}", outcome.text)
+                                     : fmt::format("requests are served; the last reload has "
+                                                   "failed: {}",
+                                                   outcome.text));
+        }
+        if (on_outcome) on_outcome(outcome);
+      });
 }
 
 void Overseer::on_signals() {
@@ -277,8 +306,7 @@ void Overseer::on_signals() {
         stop_immediately();
         break;
       case SIGHUP:
-        for (Pool& pool : pools_)
-          pool.reload(fmt::format("on SIGHUP of pid {}", caught->sender));
+        if (!pools_.empty()) reload(fmt::format("on SIGHUP of pid {}", caught->sender));
         break;
       case SIGUSR1:
         static_cast<void>(reopen_logs(fmt::format("on SIGUSR1 of pid {}", caught->sender)));
@@ -318,6 +346,7 @@ supervise::Living Overseer::living() const {
 void Overseer::request_stop(supervise::StopRequest request) {
   const bool is_first = !stop_.is_stopping();
   const auto before = stop_.phase();
+  if (is_first) service_manager_.stopping("requests that are there are completed");
   for (Pool& pool : pools_)
     pool.stop_accepting_restarts();
   const supervise::StopActions actions = stop_.request(request, living(), os::monotonic_now());

@@ -2,6 +2,8 @@
 // never maps a language runtime, so no application can take it down.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
 #include <optional>
@@ -12,6 +14,7 @@
 #include "os/lifeline.h"
 #include "os/pid_file.h"
 #include "os/process.h"
+#include "os/service_manager.h"
 #include "os/signals.h"
 #include "overseer/control_server.h"
 #include "overseer/control_socket.h"
@@ -43,6 +46,9 @@ class Overseer {
   [[nodiscard]] std::string describe_stop() const;
   Result<void> start();
   void on_ready();
+  void stay_alive();
+  void reload(const std::string& why,
+              std::function<void(const Pool::ReloadOutcome&)> on_outcome = {});
   void on_signals();
   void reap();
   void request_stop(supervise::StopRequest request);
@@ -58,6 +64,9 @@ class Overseer {
   os::EventLoop loop_;
   os::Fd access_log_;
   LogSink log_;
+  os::ServiceManager service_manager_ = os::ServiceManager::from_environment();
+  os::EventLoop::TimerId alive_timer_;
+  std::uint32_t reloads_ = 0;  // asked for and not over
   os::WallClock started_ = os::wall_clock_now();
   os::Monotonic started_monotonic_ = os::monotonic_now();
   std::optional<ControlSocket> control_socket_;

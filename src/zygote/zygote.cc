@@ -17,6 +17,7 @@
 #include "os/lifeline.h"
 #include "os/log.h"
 #include "os/process.h"
+#include "os/service_manager.h"
 #include "os/signals.h"
 #include "os/socket.h"
 #include "os/system_error.h"
@@ -39,6 +40,7 @@ class Zygote {
 
   int run() {
     prepare();
+    os::ServiceManager::forget_in_environment();
     if (auto dropped = drop_root(); !dropped) {
       log_.text(Severity::Fatal, dropped.error().message);
       return kNotLoaded;
