@@ -5,9 +5,9 @@
 #include <string_view>
 #include <vector>
 
-#include "base/text.h"
 #include "bladectl/commands.h"
 #include "config/exit_codes.h"
+#include "config/typesetting.h"
 
 namespace bladepsgi::bladectl {
 
@@ -43,57 +43,7 @@ std::string head_of(const Command& command) {
   return head;
 }
 
-constexpr std::size_t kWidth = 80;
 constexpr std::size_t kColumn = 26;
-
-std::string wrapped(std::string_view text, std::size_t column, std::size_t indent) {
-  std::string out;
-  bool at_start = true;
-  for (const std::string_view word : split(text, ' ')) {
-    if (!at_start && column + 1 + word.size() > kWidth) {
-      out += '\n';
-      out.append(indent, ' ');
-      column = indent;
-      at_start = true;
-    }
-    if (!at_start) {
-      out += ' ';
-      ++column;
-    }
-    out += word;
-    column += word.size();
-    at_start = false;
-  }
-  return out + '\n';
-}
-
-std::string entry(std::size_t indent, const std::string& head, std::string_view help) {
-  std::string out(indent, ' ');
-  out += head;
-  if (out.size() + 2 > kColumn) {
-    out += '\n';
-    out.append(kColumn, ' ');
-  } else {
-    out.append(kColumn - out.size(), ' ');
-  }
-  return out + wrapped(help, kColumn, kColumn);
-}
-
-// As config/manual has it: a bare "-" would print as a hyphen that cannot be pasted into a shell.
-std::string roff(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '\\') {
-      out += "\\e";
-    } else if (c == '-') {
-      out += "\\-";
-    } else {
-      out += c;
-    }
-  }
-  if (out.starts_with('.') || out.starts_with('\'')) out.insert(0, "\\&");
-  return out;
-}
 
 }  // namespace
 
@@ -106,19 +56,19 @@ std::string version_text() {
 }
 
 std::string help_text() {
-  std::string text =
-      usage_line() + "\n" + wrapped(kSummary, 0, 0) + wrapped(kFinding, 0, 0) + "\nCommands:\n";
+  std::string text = usage_line() + "\n" + config::wrapped(kSummary, 0, 0) +
+                     config::wrapped(kFinding, 0, 0) + "\nCommands:\n";
   for (const Command& command : kCommands) {
-    text += entry(2, head_of(command), command.help);
+    text += config::entry(2, kColumn, head_of(command), command.help);
     for (const Flag& flag : command.flags)
-      text += entry(4, "--" + std::string(flag.name), flag.help);
+      text += config::entry(4, kColumn, "--" + std::string(flag.name), flag.help);
   }
   text += "\nOptions:\n";
   for (const Entry& option : kOptions)
-    text += entry(2, std::string(option.head), option.help);
-  text += "\n" + wrapped(kOutput, 0, 0) + "\nExit codes:\n";
+    text += config::entry(2, kColumn, option.head, option.help);
+  text += "\n" + config::wrapped(kOutput, 0, 0) + "\nExit codes:\n";
   for (const config::ExitCodeMeaning& exit : config::kControlExitCodes)
-    text += "  " + std::to_string(to_int(exit.code)) + "  " + wrapped(exit.meaning, 5, 5);
+    text += "  " + std::to_string(to_int(exit.code)) + "  " + config::wrapped(exit.meaning, 5, 5);
   return text;
 }
 
@@ -146,22 +96,25 @@ std::string markdown() {
 
 std::string manual_page() {
   std::string text =
-      ".TH BLADECTL 1 \"\" \"bladectl " + roff(BLADEPSGI_VERSION) +
+      ".TH BLADECTL 1 \"\" \"bladectl " + config::roff(BLADEPSGI_VERSION) +
       "\" \"User Commands\"\n.SH NAME\nbladectl \\- commands a running bladepsgi\n.SH SYNOPSIS\n"
       ".B bladectl\n[\\fB\\-s\\fR \\fIPATH\\fR] \\fICOMMAND\\fR [\\fIOPTION\\fR]... "
       "[\\fB\\-\\-json\\fR]\n.SH DESCRIPTION\n" +
-      roff(kSummary) + "\n" + roff(kOutput) + "\n.PP\n" + roff(kFinding) + "\n.SH COMMANDS\n";
+      config::roff(kSummary) + "\n" + config::roff(kOutput) + "\n.PP\n" + config::roff(kFinding) +
+      "\n.SH COMMANDS\n";
   for (const Command& command : kCommands) {
-    text += ".TP\n.B " + roff(head_of(command)) + "\n" + roff(command.help) + "\n";
+    text += ".TP\n.B " + config::roff(head_of(command)) + "\n" + config::roff(command.help) + "\n";
     for (const Flag& flag : command.flags)
-      text += ".RS\n.TP\n.B \\-\\-" + roff(flag.name) + "\n" + roff(flag.help) + "\n.RE\n";
+      text += ".RS\n.TP\n.B \\-\\-" + config::roff(flag.name) + "\n" + config::roff(flag.help) +
+              "\n.RE\n";
   }
   text += ".SH OPTIONS\n";
   for (const Entry& option : kOptions)
-    text += ".TP\n.B " + roff(option.head) + "\n" + roff(option.help) + "\n";
+    text += ".TP\n.B " + config::roff(option.head) + "\n" + config::roff(option.help) + "\n";
   text += ".SH \"EXIT STATUS\"\n";
   for (const config::ExitCodeMeaning& exit : config::kControlExitCodes)
-    text += ".TP\n.B " + std::to_string(to_int(exit.code)) + "\n" + roff(exit.meaning) + "\n";
+    text +=
+        ".TP\n.B " + std::to_string(to_int(exit.code)) + "\n" + config::roff(exit.meaning) + "\n";
   return text + ".SH \"SEE ALSO\"\nbladepsgi(1)\n";
 }
 

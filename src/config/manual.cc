@@ -11,12 +11,12 @@
 #include "base/text.h"
 #include "config/exit_codes.h"
 #include "config/options.h"
+#include "config/typesetting.h"
 
 namespace bladepsgi::config {
 
 namespace {
 
-constexpr std::size_t kWidth = 80;
 constexpr std::size_t kHelpColumn = 30;
 constexpr std::string_view kSummary =
     "Loads a PSGI application once and serves it over FastCGI and HTTP from preforked processes.";
@@ -49,39 +49,6 @@ std::string variables() {
     if (!variable.option.empty()) text += " (--" + std::string(variable.option) + ")";
   }
   return list + ". Without effect, and the log says so: " + idle + ".";
-}
-
-// `text` broken at spaces, each line but the first indented. `column` is where the first begins.
-std::string wrapped(std::string_view text, std::size_t column, std::size_t indent) {
-  std::string out;
-  bool at_start = true;
-  for (const std::string_view word : split(text, ' ')) {
-    if (!at_start && column + 1 + word.size() > kWidth) {
-      out += '\n';
-      out.append(indent, ' ');
-      column = indent;
-      at_start = true;
-    }
-    if (!at_start) {
-      out += ' ';
-      ++column;
-    }
-    out += word;
-    column += word.size();
-    at_start = false;
-  }
-  return out + '\n';
-}
-
-std::string entry(const std::string& head, std::string_view help) {
-  std::string out = "  " + head;
-  if (out.size() + 2 > kHelpColumn) {
-    out += '\n';
-    out.append(kHelpColumn, ' ');
-  } else {
-    out.append(kHelpColumn - out.size(), ' ');
-  }
-  return out + wrapped(help, kHelpColumn, kHelpColumn);
 }
 
 // What follows the help text: "1ms to 24h; default 10s".
@@ -158,26 +125,7 @@ std::string help_entry(const Option& option, std::span<const Form> forms) {
   if (const std::string value = value_note(option); !value.empty())
     note += (note.empty() ? "" : "; ") + value;
   if (!note.empty()) help += " (" + note + ")";
-  return entry(head, help);
-}
-
-std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
-  std::string out;
-  while (true) {
-    const std::size_t at = text.find(from);
-    out += text.substr(0, at);
-    if (at == std::string_view::npos) return out;
-    out += to;
-    text.remove_prefix(at + from.size());
-  }
-}
-
-// Text as roff takes it literally: a bare "-" would print as a hyphen that cannot be pasted into a shell, and a line
-// that begins with a dot or a quote would be a request.
-std::string roff(std::string_view text) {
-  std::string out = replaced(replaced(text, "\\", "\\e"), "-", "\\-");
-  if (out.starts_with('.') || out.starts_with('\'')) out.insert(0, "\\&");
-  return out;
+  return entry(2, kHelpColumn, head, help);
 }
 
 std::string markdown_cell(std::string_view text) {
@@ -246,7 +194,7 @@ std::string help_text(Program program) {
                               : wrapped(std::string(kScriptRules) + " " + variables(), 0, 0);
   text += "\nArguments:\n";
   for (const Argument& argument : kArguments) {
-    text += entry(std::string(argument.name), argument.help);
+    text += entry(2, kHelpColumn, argument.name, argument.help);
     if (!is_classic_possible) break;
   }
   for (const SectionTitle& section : kSections) {
