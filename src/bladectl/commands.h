@@ -64,6 +64,15 @@ inline constexpr std::array kCommands{
                     "begin another one.",
             .is_quick = true,
             .show = outcome_text},
+    Command{
+        .name = "scale",
+        .help =
+            "From now on, so many workers (SIGTTIN and SIGTTOU: one more, one fewer); with "
+            "--min-workers, so many at most. Waits until they are there, and until those that "
+            "are too many have left or have nothing but their requests to finish. Good until the "
+            "server is started anew.",
+        .word = {.kind = Word::Kind::Number, .name = "workers", .shown = "NUMBER"},
+        .show = outcome_text},
     Command{.name = "stop",
             .help = "Stop the server, once every worker has finished its request (SIGTERM), and "
                     "wait until it has gone.",

@@ -82,6 +82,23 @@ std::string counts(const json::Value* value, std::string_view left_out = {}) {
   return text;
 }
 
+std::string worker_counts(const json::Value& workers) {
+  std::string text = text_of(workers, "wanted");
+  const std::string least = text_of(workers, "min");
+  const std::string most = text_of(workers, "max");
+  if (least != most) {
+    text += fmt::format(" of {} to {}, the most was too few {} times", least, most,
+                        text_of(workers, "max-reached"));
+  }
+  text += ": ";
+  std::string_view separator;
+  for (const std::string_view state : {"busy", "idle", "starting", "leaving"}) {
+    text += fmt::format("{}{} {}", separator, state, text_of(workers, state));
+    separator = ", ";
+  }
+  return text;
+}
+
 std::string local_time(const json::Value* value) {
   const auto seconds = value != nullptr ? value->as_integer() : std::nullopt;
   if (!seconds) return "-";
@@ -236,8 +253,7 @@ std::string status_text(const json::Value& status) {
     add_line(out, "generation", generation);
   }
   if (const json::Value* workers = status.find("workers"))
-    add_line(out, "workers",
-             text_of(*workers, "configured") + ": " + counts(workers, "configured"));
+    add_line(out, "workers", worker_counts(*workers));
   if (status.find("requests") != nullptr) add_line(out, "requests", text_of(status, "requests"));
   if (const json::Value* events = status.find("events")) add_line(out, "events", counts(events));
   if (const json::Value* lobby = status.find("lobby")) add_lobby(out, *lobby);

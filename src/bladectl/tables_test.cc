@@ -32,7 +32,8 @@ TEST(BladectlTables, SayHowLong) {
 TEST(BladectlTables, ShowStatus) {
   const std::string text = status_text(parsed(
       R"({"version":"2.0.0","pid":812,"state":"ready","started":0,"uptime":61,"application":"a.psgi",)"
-      R"("listeners":["x","y"],"workers":{"configured":4,"busy":1,"idle":3},"generation":2,)"
+      R"("listeners":["x","y"],"workers":{"configured":4,"wanted":5,"min":5,"max":5,"max-possible":32,"max-reached":0,)"
+      R"("busy":1,"idle":3,"starting":1,"leaving":0},"generation":2,)"
       R"("oldest_generation":1,"requests":5,"events":{"malformed":1},)"
       R"("lobby":{"there":true,"held":{"idle":7},"bytes":9,"bytes_unsent":3,"dropped":{"memory":2},)"
       R"("slow_bodies":{"configured":2,"free":1}},)"
@@ -41,11 +42,21 @@ TEST(BladectlTables, ShowStatus) {
   for (const char* part :
        {"server        bladepsgi 2.0.0, pid 812, ready\n", ", 1 min 1 s ago\n",
         "listening on  x\n              y\n", "generation    2, oldest that is left 1\n",
-        "workers       4: busy 1, idle 3\n", "events        malformed 1\n",
+        "workers       5: busy 1, idle 3, starting 1, leaving 0\n", "events        malformed 1\n",
         "lobby         holds idle 7; 9 bytes of requests, 3 of responses\n",
         "has dropped memory 2\n", "slow bodies   1 of 2 permits free\n", "semaphores    lock: 1\n",
         "auxiliaries   mailer (pid 5): running for 3.2 s\n"})
     EXPECT_THAT(text, HasSubstr(part));
+}
+
+TEST(BladectlTables, ShowHowManyWorkersThereMayBe) {
+  EXPECT_THAT(
+      status_text(parsed(
+          R"({"workers":{"configured":8,"wanted":3,"min":2,"max":8,"max-possible":32,"max-reached":4,)"
+          R"("busy":1,"idle":2,"starting":0,"leaving":1}})")),
+      HasSubstr(
+          "workers       3 of 2 to 8, the most was too few 4 times: busy 1, idle 2, starting 0, "
+          "leaving 1\n"));
 }
 
 TEST(BladectlTables, ShowWorkersInColumns) {

@@ -111,6 +111,12 @@ struct Config {
   std::string group;  // empty: that of `user`
   OnCrash on_crash = OnCrash::Restart;
   std::uint64_t shared_memory = 0;
+  // Workers come and go between these; unset: there are always `workers`.
+  std::optional<std::uint32_t> min_workers;
+  std::uint32_t min_spare = 0;
+  std::uint32_t max_spare = 0;  // 0: any number
+  std::chrono::milliseconds worker_idle_timeout{};
+  std::uint32_t max_workers = 0;             // 0: see --max-workers
   std::uint32_t max_requests = 0;            // 0: any number
   std::chrono::milliseconds max_lifetime{};  // 0: for ever
   std::uint64_t max_memory = 0;              // 0: any amount

@@ -142,6 +142,14 @@ TEST(Parse, TwoDashesEndTheOptions) {
   EXPECT_EQ(config_of({"-", "4", "++", "{}"}).stats_socket_path, "{}");
 }
 
+TEST(Parse, NoWorkersAtAllIsSomethingElseThanNothingSaid) {
+  EXPECT_EQ(config_of(with_four({})).min_workers, std::nullopt);
+  EXPECT_EQ(config_of(with_four({"--min-workers=0"})).min_workers, 0U);
+  EXPECT_NE(config_text(config_of(with_four({}))).find("\n# --min-workers="), std::string::npos);
+  EXPECT_NE(config_text(config_of(with_four({"--min-workers=0"}))).find("\n--min-workers=0\n"),
+            std::string::npos);
+}
+
 TEST(Parse, StoresEveryOption) {
   const Config config = config_of(with_four(
       {"--loader=L",          "--mount=/app/",         "--path-info=plack",  "--load-timeout=1h",
@@ -269,6 +277,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         BadLine{with_four({"--loader="}), {"'--loader'", "empty"}},
         BadLine{with_four({"--user="}), {"'--user'", "empty"}},
+        BadLine{with_four({"--min-workers=-1"}), {"'--min-workers'", "'-1'", "0 to 65536"}},
         BadLine{with_four({"--mount=app"}), {"'--mount'", "'app'", "begins with /"}},
         BadLine{with_four({"--mount=/a?b"}), {"'--mount'", "'/a?b'"}},
         BadLine{with_four({"--mount="}), {"'--mount'", "begins with /"}},

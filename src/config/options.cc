@@ -115,6 +115,12 @@ bool try_store(const Kind& kind, std::string_view value, Config& config) {
             config.*number.field = static_cast<std::uint32_t>(*parsed);
             return true;
           },
+          [&](const OptionalNumber& number) {
+            const std::optional<std::uint64_t> parsed = parse_decimal(value);
+            if (!parsed || *parsed < number.least || *parsed > number.most) return false;
+            config.*number.field = static_cast<std::uint32_t>(*parsed);
+            return true;
+          },
           [&](const FileMode& mode) {
             const std::optional<std::uint32_t> parsed = parse_mode(value);
             if (!parsed) return false;
@@ -228,6 +234,9 @@ std::string accepted_values(const Option& option) {
           [](const Number& number) {
             return std::to_string(number.least) + " to " + std::to_string(number.most);
           },
+          [](const OptionalNumber& number) {
+            return std::to_string(number.least) + " to " + std::to_string(number.most);
+          },
           [](const FileMode&) { return std::string{"octal, 0 to 0777"}; },
           [](const Size& size) {
             return with_unit(size.least, kSizeUnits) + " to " + with_unit(size.most, kSizeUnits);
@@ -270,6 +279,10 @@ std::optional<std::vector<std::string>> stored_values(const Option& option, cons
           [&](const Number& number) -> std::optional<Values> {
             const std::uint32_t stored = config.*number.field;
             return stored < number.least ? Values{} : Values{std::to_string(stored)};
+          },
+          [&](const OptionalNumber& number) -> std::optional<Values> {
+            const std::optional<std::uint32_t>& stored = config.*number.field;
+            return stored ? Values{std::to_string(*stored)} : Values{};
           },
           [&](const FileMode& mode) -> std::optional<Values> {
             std::string digits;

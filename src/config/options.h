@@ -80,6 +80,13 @@ struct Number {
   std::uint32_t most;
 };
 
+// One that is not set is something else than one that is 0.
+struct OptionalNumber {
+  std::optional<std::uint32_t> Config::*field;
+  std::uint32_t least;
+  std::uint32_t most;
+};
+
 struct FileMode {
   std::uint32_t Config::*field;
 };
@@ -133,6 +140,7 @@ using Kind = std::variant<Flag,
                           TextList,
                           UrlPrefix,
                           Number,
+                          OptionalNumber,
                           FileMode,
                           Size,
                           Duration,
@@ -231,7 +239,8 @@ inline constexpr std::array<Purpose, 6> kPurposes{{
     {"Where it listens",
      {"http", "fastcgi", "listen", "port", "socket-group", "socket-mode", "trust-proxy", "health",
       "stats"}},
-    {"Processes", {"workers", "user", "group", "on-crash", "daemonize", "pidfile", "control"}},
+    {"Processes",
+     {"workers", "min-workers", "user", "group", "on-crash", "daemonize", "pidfile", "control"}},
     {"Requests", {"request-timeout", "input", "max-body", "head-timeout", "body-timeout"}},
     {"Log", {"access-log", "errors"}},
     {"Looking at it", {"print-config", "ping"}},
@@ -314,8 +323,30 @@ inline constexpr std::array kOptions{
            Duration{&Config::probe_timeout, kShortest, kLongest}, "How long that answer may take."},
 
     Option{"workers", "", "NUMBER", "", "one for each processor, at least 2", Section::Processes,
-           Number{&Config::workers, 1, kMostWorkers}, "Number of worker processes.", false,
+           Number{&Config::workers, 1, kMostWorkers},
+           "Number of worker processes. With --min-workers, the most that there may be.", false,
            kNotClassic, "NUM_WORKERS"},
+    Option{"min-workers", "", "NUMBER", "", "as many as --workers", Section::Processes,
+           OptionalNumber{&Config::min_workers, 0, kMostWorkers},
+           "Least number of worker processes. When it is below --workers, another worker is "
+           "started the moment a request waits and none is free for it, and those that have "
+           "nothing to do end. 0 for none at all while nobody asks for anything."},
+    Option{"min-spare", "", "NUMBER", "0", "", Section::Processes,
+           Number{&Config::min_spare, 0, kMostWorkers},
+           "With --min-workers: start more workers, up to --workers, while fewer than so many "
+           "are idle."},
+    Option{"max-spare", "", "NUMBER", "0", "", Section::Processes,
+           Number{&Config::max_spare, 0, kMostWorkers},
+           "With --min-workers: when more workers are idle, end one a second, the youngest "
+           "first, without waiting for --worker-idle-timeout. 0 for no limit."},
+    Option{"worker-idle-timeout", "", "TIME", "10s", "", Section::Processes,
+           Duration{&Config::worker_idle_timeout, kShortest, kLongest},
+           "With --min-workers: how long a worker above that number may be idle before it ends, "
+           "the youngest first."},
+    Option{"max-workers", "", "NUMBER", "", "twice --workers, at least 32", Section::Processes,
+           Number{&Config::max_workers, 1, kMostWorkers},
+           "As many workers as 'bladectl scale' and SIGTTIN may ask for while the server runs. "
+           "Those that are not there cost nothing."},
     Option{"proctitle-prefix", "", "PREFIX", "Blade", "", Section::Processes,
            Text{&Config::proctitle_prefix, true}, "Prefix of all process titles.", true},
     Option{"pidfile", "", "FILE", "", "none", Section::Processes, Text{&Config::pid_file},

@@ -61,8 +61,8 @@ std::string to_text(const Health& health) {
          std::string(kReady);
 }
 
-Health look_at_health(const shm::Scoreboard& scoreboard, std::uint32_t workers) {
-  Health health{.ready = 0, .wanted = workers};
+Health look_at_health(const shm::Scoreboard& scoreboard) {
+  Health health{.ready = 0, .wanted = scoreboard.wanted_workers()};
   for (shm::SlotIndex slot = 0; slot < scoreboard.used_slots(); ++slot) {
     const auto snapshot = scoreboard.snapshot(slot);
     if (!snapshot || snapshot->role != shm::Role::Worker || snapshot->is_told_to_leave) continue;

@@ -12,15 +12,15 @@ namespace bladepsgi::monitoring {
 
 struct Health {
   std::uint32_t ready = 0;   // workers that serve or wait for a request
-  std::uint32_t wanted = 0;  // as configured
+  std::uint32_t wanted = 0;  // that there shall be now; none: the first request has one started
 
-  [[nodiscard]] bool is_healthy() const { return ready > 0; }
+  [[nodiscard]] bool is_healthy() const { return ready > 0 || wanted == 0; }
 };
 
 // "3 of 4 workers ready"
 [[nodiscard]] std::string to_text(const Health& health);
 
-[[nodiscard]] Health look_at_health(const shm::Scoreboard& scoreboard, std::uint32_t workers);
+[[nodiscard]] Health look_at_health(const shm::Scoreboard& scoreboard);
 
 // `received` is what has come on the connection so far. Empty: the head of a request is not complete yet. Else a whole response,
 // behind which the connection is closed: 200 or 503 for /healthz, the reason in a line of text; 404 for anything else.

@@ -32,6 +32,11 @@ TEST(Health, NoWorkerIsIll) {
               AllOf(StartsWith("HTTP/1.1 503 "), EndsWith("0 of 4 workers ready\n")));
 }
 
+TEST(Health, NoWorkerIsWellWhereNoneIsWanted) {
+  EXPECT_TRUE(answer("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", {.ready = 0, .wanted = 0})
+                  .starts_with("HTTP/1.1 200 "));
+}
+
 TEST(Health, OtherThingsAreRefused) {
   EXPECT_THAT(answer("GET / HTTP/1.0\r\n\r\n"), StartsWith("HTTP/1.1 404 "));
   EXPECT_THAT(answer("POST /healthz HTTP/1.0\r\nContent-Length: 1\r\n\r\n"),

@@ -27,7 +27,6 @@ struct Inheritance {
   // Non-blocking; their paths are the overseer's. Either may be missing.
   os::Fd statistics;
   std::vector<os::Fd> health;             // HTTP
-  std::uint32_t workers = 0;              // as configured
   const shm::Mapping* mapping = nullptr;  // inherited memory
   os::LogChannel log{-1};  // its pipe belongs to the overseer's hand-over, not to this object
   pid_t parent = 0;

@@ -49,7 +49,7 @@ int run(Inheritance inheritance) {
       servers.emplace_back(
           loop, std::move(listener), inheritance.options, "health socket",
           [&](std::string_view received) {
-            return answer_http(received, look_at_health(scoreboard, inheritance.workers));
+            return answer_http(received, look_at_health(scoreboard));
           },
           warn);
     }

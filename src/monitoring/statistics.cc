@@ -24,8 +24,9 @@ void append_objects(std::string& text,
 Statistics collect(const shm::Scoreboard& scoreboard, shm::Objects& objects) {
   Statistics statistics;
   statistics.start_time = scoreboard.start_time();
-  statistics.octets.reserve(scoreboard.numbers());
-  for (std::uint32_t number = 0; number < scoreboard.numbers(); ++number)
+  const std::uint32_t shown = scoreboard.shown_numbers();
+  statistics.octets.reserve(shown);
+  for (std::uint32_t number = 0; number < shown; ++number)
     statistics.octets += scoreboard.status_of(number);
   statistics.requests = scoreboard.total_requests();
   statistics.objects = objects.list(scoreboard.oldest_generation());

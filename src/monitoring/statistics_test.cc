@@ -46,6 +46,9 @@ TEST(Statistics, AreCollectedFromSharedMemory) {
   own.become_idle();
   board.retire(*slot);
   EXPECT_EQ(format(collect(board, objects)), "1234\n___\n1\n\natomic hits: 5\n");
+  board.set_workers(1, 2);
+  EXPECT_EQ(collect(board, objects).octets, "__")
+      << "there is room for more, but nobody wants them";
 }
 
 }  // namespace

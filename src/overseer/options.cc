@@ -130,6 +130,49 @@ std::uint32_t slow_bodies(std::uint32_t wanted, std::uint32_t workers) {
   return std::clamp(wanted, 1U, std::max(workers - 1, 1U));
 }
 
+// How many workers there are, and when.
+Result<void> set_workers(const config::Config& config, PoolOptions& pool) {
+  constexpr std::uint32_t kLeastRoom = 32;
+  const auto refuse = [](std::string text) {
+    return fail(Remedy::Refuse, std::move(text));
+  };
+  const auto option = [](std::string_view name, std::uint32_t value) {
+    return "--" + std::string(name) + "=" + std::to_string(value);
+  };
+  pool.workers = config.workers != 0 ? config.workers : default_workers();
+  pool.max_workers = config.max_workers != 0
+                         ? config.max_workers
+                         : std::clamp(2 * pool.workers, kLeastRoom, config::kMostWorkers);
+  supervise::ScalingOptions& scaling = pool.scaling;
+  scaling.most = pool.workers;
+  scaling.least = config.min_workers.value_or(pool.workers);
+  scaling.least_spare = config.min_spare;
+  scaling.most_spare = config.max_spare;
+  scaling.idle_timeout = config.worker_idle_timeout;
+  const std::string workers =
+      option("workers", pool.workers) + (config.workers == 0 ? " (one for each processor)" : "");
+  if (pool.max_workers < pool.workers) {
+    return refuse(option("max-workers", pool.max_workers) + " is less than " + workers);
+  }
+  if (scaling.least > scaling.most) {
+    return refuse(option("min-workers", scaling.least) + " is more than " + workers);
+  }
+  const bool is_dynamic = scaling.least < scaling.most;
+  if (!is_dynamic && (scaling.least_spare != 0 || scaling.most_spare != 0)) {
+    return refuse((scaling.least_spare != 0 ? option("min-spare", scaling.least_spare)
+                                            : option("max-spare", scaling.most_spare)) +
+                  " means nothing unless --min-workers is less than " + workers);
+  }
+  if (scaling.least_spare > scaling.most) {
+    return refuse(option("min-spare", scaling.least_spare) + " is more than " + workers);
+  }
+  if (scaling.most_spare != 0 && scaling.most_spare < scaling.least_spare) {
+    return refuse(option("max-spare", scaling.most_spare) + " is less than " +
+                  option("min-spare", scaling.least_spare));
+  }
+  return {};
+}
+
 worker::Protocol worker_protocol(config::Protocol protocol) {
   return protocol == config::Protocol::FastCgi ? worker::Protocol::FastCgi : worker::Protocol::Http;
 }
@@ -189,7 +232,7 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
     pool.access.group = *group;
   }
   pool.backlog = static_cast<int>(config.backlog);
-  pool.workers = config.workers != 0 ? config.workers : default_workers();
+  if (auto set = set_workers(config, pool); !set) return fail(set.error());
   pool.shared_memory = config.shared_memory;
   pool.load_timeout = config.load_timeout;
   pool.reload_step = config.reload_step;

@@ -15,6 +15,7 @@
 #include "overseer/control_socket.h"
 #include "overseer/listeners.h"
 #include "supervise/restart_policy.h"
+#include "supervise/scaling_policy.h"
 #include "zygote/inheritance.h"
 
 namespace bladepsgi::overseer {
@@ -26,7 +27,9 @@ struct PoolOptions {
   std::string statistics_path;        // empty: no statistics socket
   os::SocketAccess access;            // of all that have a path
   int backlog = 0;
-  std::uint32_t workers = 1;
+  std::uint32_t workers = 1;          // as many as there may be, until somebody asks for others
+  std::uint32_t max_workers = 1;      // as many as can be asked for
+  supervise::ScalingOptions scaling;  // between its least and `workers`
   std::optional<lobby::Options>
       lobby;  // empty: there is none, and workers wait for their peers themselves
   std::uint32_t slow_bodies = 1;    // workers that may serve requests whose body is not here

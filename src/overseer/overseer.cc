@@ -11,6 +11,7 @@
 
 #include "base/text.h"
 #include "config/exit_codes.h"
+#include "config/options.h"
 #include "os/system_error.h"
 
 namespace bladepsgi::overseer {
@@ -18,8 +19,8 @@ namespace bladepsgi::overseer {
 Overseer::Overseer(Options options, os::ProcessTitle& title)
     : options_(std::move(options)),
       title_(title),
-      signals_(os::signal_set(
-          {SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGPIPE, SIGXFSZ, SIGUSR1, SIGUSR2})),
+      signals_(os::signal_set({SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGPIPE, SIGXFSZ, SIGUSR1,
+                               SIGUSR2, SIGTTIN, SIGTTOU})),
       log_(loop_, options_.raw_output) {}
 
 int Overseer::run() {
@@ -97,6 +98,11 @@ void Overseer::add_commands() {
                      session.fail(config::ExitCode::Failure, outcome.error().message);
                    }
                  }});
+  control_->add({.name = "scale",
+                 .arguments = {"workers"},
+                 .run = [this](const json::Object& arguments, const Session& session) {
+                   on_scale_command(arguments, session);
+                 }});
   control_->add({.name = "stop",
                  .arguments = {"fast", "immediate"},
                  .run = [this](const json::Object& arguments, const Session& session) {
@@ -151,6 +157,30 @@ void Overseer::on_reload_command(const Session& session) {
              session.fail(config::ExitCode::ApplicationNotLoaded, outcome.text);
            }
          });
+}
+
+void Overseer::on_scale_command(const json::Object& arguments, const Session& session) {
+  const auto workers = control::number(arguments, "workers", 0, config::kMostWorkers);
+  if (!workers) return session.fail(config::ExitCode::Usage, workers.error().message);
+  if (!*workers) return session.fail(config::ExitCode::Usage, "'workers' is missing");
+  if (pools_.empty()) return session.fail(config::ExitCode::Failure, "the server has not started");
+  const auto scaled =
+      pools_.front().scale_to(static_cast<std::uint64_t>(**workers),
+                              fmt::format("asked through the control socket by user {} (pid {})",
+                                          session.peer().user, session.peer().pid),
+                              [session](const Pool::ScaleOutcome& outcome) {
+                                if (!outcome.is_done)
+                                  return session.fail(config::ExitCode::Failure, outcome.text);
+                                session.succeed(json::Object()
+                                                    .add("outcome", outcome.text)
+                                                    .add("workers", outcome.workers)
+                                                    .add("finishing", outcome.finishing));
+                              });
+  if (!scaled) {
+    session.fail(scaled.error().remedy == Remedy::Refuse ? config::ExitCode::Usage
+                                                         : config::ExitCode::Failure,
+                 scaled.error().message);
+  }
 }
 
 // Once a second, to whoever waits.
@@ -310,6 +340,13 @@ void Overseer::on_signals() {
         break;
       case SIGUSR1:
         static_cast<void>(reopen_logs(fmt::format("on SIGUSR1 of pid {}", caught->sender)));
+        break;
+      case SIGTTIN:
+      case SIGTTOU:
+        for (Pool& pool : pools_)
+          pool.scale_by(
+              caught->number == SIGTTIN ? 1 : -1,
+              fmt::format("{} from pid {}", os::signal_name(caught->number), caught->sender));
         break;
       case SIGPIPE:
       case SIGXFSZ:

@@ -39,6 +39,7 @@ class Overseer {
   Result<void> open_control();
   void add_commands();
   void on_reload_command(const Session& session);
+  void on_scale_command(const json::Object& arguments, const Session& session);
   void on_stop_command(const json::Object& arguments, const Session& session);
   void report_stop();
   void answer_stop(int exit_code);

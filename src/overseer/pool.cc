@@ -26,8 +26,9 @@ using std::chrono::milliseconds;
 Pool::Pool(const PoolOptions& options, std::string title_prefix, Environment environment)
     : options_(options),
       title_prefix_(std::move(title_prefix)),
-      environment_(std::move(environment)) {
-  worker_positions_.resize(options_.workers);
+      environment_(std::move(environment)),
+      scaling_(options_.scaling) {
+  open_positions();
 }
 
 Pool::~Pool() {
@@ -53,7 +54,7 @@ Result<void> Pool::start() {
     return opened;
   auto mapping = os::attempt([this]() -> Result<shm::Mapping> {
     return shm::Mapping::create(
-        {.numbers = options_.workers, .object_bytes = options_.shared_memory});
+        {.numbers = options_.max_workers, .object_bytes = options_.shared_memory});
   });
   if (!mapping) return fail(Remedy::GiveUp, mapping.error().message + "; see --shared-memory");
   mapping_ = std::move(*mapping);
@@ -61,6 +62,7 @@ Result<void> Pool::start() {
   objects_.emplace(*mapping_);
   lobby_board_.emplace(*mapping_);
   lobby_board_->prepare(options_.slow_bodies);
+  show_wanted();
   // Small and long-lived ones first: what is forked later has more memory to share and less to leave behind.
   if (options_.lobby) {
     make_channels();
@@ -137,6 +139,8 @@ void Pool::seat(Handle process) {
       tell_to_leave(*process);  // it took so long that the next generation was quicker
       return;
     }
+    if (process->is_leaving) return;  // was told to before it was ready
+    want(process->number);            // one that has shown that a new generation is good
     board_->assign_number(*process->slot);
     if (std::exchange(nobody_serves_, false)) {
       environment_.log->log(
@@ -157,6 +161,8 @@ void Pool::seat(Handle process) {
   }
   announce_if_complete();
   announce_changeover();
+  scale();
+  announce_scaled();
 }
 
 // The end of what "workers change over" began: who asks from now on is answered by the new code. An old worker may still have a request, but
@@ -175,13 +181,13 @@ void Pool::announce_changeover() {
       ++workers;
     }
   }
-  if (workers < options_.workers) return;
+  const std::uint32_t wanted = wanted_workers();
+  if (workers < wanted) return;
   changes_over_ = false;
   environment_.log->log(
       Severity::Log,
-      fmt::format("{} changed over", options_.workers == 1
-                                         ? std::string("the worker has")
-                                         : fmt::format("all {} workers have", options_.workers)));
+      fmt::format("{} changed over", wanted == 1 ? std::string("the worker has")
+                                                 : fmt::format("all {} workers have", wanted)));
   follow(reload_.on(supervise::ReloadPolicy::Event::ChangedOver), {});
 }
 
@@ -207,14 +213,16 @@ void Pool::announce_if_complete() {
   const bool all_started =
       std::all_of(auxiliary_positions_.begin(), auxiliary_positions_.end(),
                   [](const Position& position) { return position.was_started; });
-  if (workers < options_.workers || !all_started) return;
+  const std::uint32_t wanted = wanted_workers();
+  if (workers < wanted || !all_started) return;
   const std::string_view how =
       is_preloading() ? "application loaded in" : "each of which loaded the application, in up to";
+  const std::string more =
+      is_dynamic() ? fmt::format(" of up to {}", scaling_.options().most) : std::string();
   was_ready_ = true;
-  environment_.log->log(
-      Severity::Log,
-      fmt::format("ready: {}, {} {}; listening on {}", plural(options_.workers, "worker"), how,
-                  seconds_text(load_time_), listeners_.describe()));
+  environment_.log->log(Severity::Log,
+                        fmt::format("ready: {}{}, {} {}; listening on {}", plural(wanted, "worker"),
+                                    more, how, seconds_text(load_time_), listeners_.describe()));
   environment_.on_ready();
   if (std::exchange(reloads_when_ready_, false)) reload("when it was not ready yet");
 }
@@ -298,6 +306,10 @@ void Pool::stop_accepting_restarts() {
   environment_.loop->cancel(zygote_.load_deadline);
   if (candidate_) environment_.loop->cancel(candidate_->load_deadline);
   if (lobby_board_) lobby_board_->set_stopping();
+  if (board_) show_wanted();
+  leave_doors();
+  environment_.loop->cancel(scaling_look_);
+  report_scaled(false, "the server stops", 0);
   for (const Process& process : processes_) {
     if (process.kind == Kind::Lobby) process.child.signal(SIGTERM);
   }
@@ -357,6 +369,11 @@ PoolView Pool::view() {
   for (std::size_t i = 0; i < listeners_.listening().size(); ++i)
     view.listeners.push_back(listeners_.describe(i));
   view.workers = options_.workers;
+  view.wanted_workers = wanted_workers();
+  view.least_workers = scaling_.options().least;
+  view.most_workers = scaling_.options().most;
+  view.max_workers = options_.max_workers;
+  view.times_exhausted = scaling_.times_exhausted();
   view.slow_bodies = options_.slow_bodies;
   view.was_ready = was_ready_;
   view.is_stopping = is_stopping_;

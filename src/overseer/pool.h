@@ -1,6 +1,6 @@
 // Pool: one application: its listeners, its shared memory, its zygotes and everything they made.
 //
-// Keeps the wanted processes running: monitoring, one zygote, a worker for each number, the auxiliary processes that the
+// Keeps the wanted processes running: monitoring, one zygote, a worker for each number that is wanted now, the auxiliary processes that the
 // loader asked for. What dies is logged and replaced; when the zygote dies, a new generation is loaded beside the running
 // workers, which leave one by one as their successors become ready.
 #pragma once
@@ -32,6 +32,7 @@
 #include "shm/scoreboard.h"
 #include "supervise/reload_policy.h"
 #include "supervise/restart_policy.h"
+#include "supervise/scaling_policy.h"
 #include "supervise/stop_policy.h"
 #include "zygote/control.h"
 
@@ -66,6 +67,21 @@ class Pool {
   // Loads the application anew, beside the running generation, and lets the workers change over when it is good. `why` is for the log.
   // `on_outcome` is called once, when all have changed over or nothing has come of it; it may be empty.
   void reload(std::string_view why, std::function<void(const ReloadOutcome&)> on_outcome = {});
+
+  struct ScaleOutcome {
+    bool is_done = false;
+    std::string text;             // why not
+    std::uint32_t workers = 0;    // asked for
+    std::uint32_t finishing = 0;  // that have been told to leave and still have a request
+  };
+
+  // As many workers from now on; where they come and go with what is asked for, as the most. `why` is for the log. `on_outcome` is called once, when they
+  // are there and those that are too many have left, or have but their requests to finish. Error: so many there cannot be.
+  Result<void> scale_to(std::uint64_t workers,
+                        std::string_view why,
+                        std::function<void(const ScaleOutcome&)> on_outcome);
+  // So many more, or fewer.
+  void scale_by(int difference, std::string_view why);
 
   // True when the pid was one of ours.
   bool on_reaped(os::Ended ended);
@@ -121,6 +137,7 @@ class Pool {
     os::EventLoop::TimerId restart;
     std::string name;          // of an auxiliary process
     bool was_started = false;  // for once, whatever has become of it
+    bool is_wanted = false;    // of a worker: there shall be one of this number now
   };
 
   struct ZygoteLink {
@@ -172,6 +189,21 @@ class Pool {
   void kill_overdue();
   void recycle();
   void request_missing_workers();
+  void open_positions();
+  void want(std::uint32_t number);
+  void want_more(std::uint32_t count);
+  void dismiss(std::uint32_t number);
+  [[nodiscard]] std::uint32_t wanted_workers() const;
+  [[nodiscard]] bool can_do_without_one() const;
+  void show_wanted();
+  void on_knock();
+  void scale(bool has_knocked = false);
+  void watch_doors();
+  void leave_doors();
+  void look_at_doors(supervise::Demand& demand) const;
+  [[nodiscard]] supervise::Crew look_at_crew(os::Monotonic now, supervise::Demand& demand) const;
+  void announce_scaled();
+  void report_scaled(bool is_done, std::string text, std::uint32_t finishing);
   void make_auxiliaries();
   void on_forked(const zygote::Message& message);
   void on_load_failure(std::string_view reason);
@@ -195,6 +227,9 @@ class Pool {
   Position& position_of(const Process& process);
 
   [[nodiscard]] bool is_preloading() const { return options_.zygote.preload; }
+
+  // Workers come and go with what is asked for.
+  [[nodiscard]] bool is_dynamic() const { return options_.scaling.least < options_.scaling.most; }
 
   [[nodiscard]] bool has_monitoring() const {
     return statistics_ != nullptr || !health_.listening().empty();
@@ -243,10 +278,18 @@ class Pool {
   bool reloads_when_ready_ = false;
   os::EventLoop::TimerId overdue_look_;
 
+  supervise::ScalingPolicy scaling_;
+  bool watches_doors_ = false;
+  os::EventLoop::TimerId scaling_look_;
+  // Until what was asked for is done; empty: it is.
+  std::optional<std::uint32_t> scaling_to_;
+  std::vector<std::function<void(const ScaleOutcome&)>> scale_waits_;
+  os::EventLoop::TimerId scaled_look_;
+
   Position lobby_position_;
   Position monitoring_position_;
   Position zygote_position_;
-  std::vector<Position> worker_positions_;
+  std::vector<Position> worker_positions_;  // as many as there may ever be
   std::vector<Position> auxiliary_positions_;
 
   std::chrono::milliseconds load_time_{};  // the longest, where each worker loads

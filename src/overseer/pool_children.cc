@@ -78,7 +78,6 @@ Result<void> Pool::start_monitoring() {
     if (statistics_) inheritance.statistics = os::Fd(statistics_->fd());
     for (const worker::Listening& listening : health_.listening())
       inheritance.health.emplace_back(listening.fd);
-    inheritance.workers = options_.workers;
     inheritance.mapping = &*mapping_;
     inheritance.log = log;
     inheritance.parent = overseer;
@@ -210,6 +209,7 @@ void Pool::forget(ZygoteLink& link) {
   if (link.control.is_open()) environment_.loop->remove(link.control.get());
   link.control.reset();
   link.is_loaded = false;
+  if (board_) show_wanted();
 }
 
 Pool::ZygoteLink* Pool::find_link(std::uint32_t generation) {
@@ -277,6 +277,7 @@ void Pool::on_loaded(shm::SlotIndex slot, milliseconds took) {
 void Pool::on_zygote_loaded(milliseconds took) {
   environment_.loop->cancel(zygote_.load_deadline);
   zygote_.is_loaded = true;
+  show_wanted();
   zygote_position_.policy.served();
   load_time_ = took;
   board_->set_generations(zygote_.generation, std::min(oldest_generation(), zygote_.generation));
@@ -298,11 +299,19 @@ void Pool::on_zygote_loaded(milliseconds took) {
   if (is_stopping_) return;
   if (!is_preloading() && !listeners_.is_published()) {
     // One shows whether the application loads at all: a broken one is reported once, not by each worker.
+    want(0);
     request_worker(0);
     return;
   }
   request_missing_workers();
   if (is_preloading()) make_auxiliaries();
+  if (wanted_workers() == 0) {
+    // Nobody will be ready; the first who asks has somebody made.
+    publish();
+    announce_if_complete();
+    announce_changeover();
+  }
+  scale();
 }
 
 void Pool::on_worker_loaded(Process& worker, milliseconds took) {
@@ -326,11 +335,18 @@ void Pool::on_worker_loaded(Process& worker, milliseconds took) {
 
 // In the current generation: of an older one each waits for its successor.
 void Pool::request_missing_workers() {
-  std::vector<supervise::Seat> seats(options_.workers);
+  std::vector<std::uint32_t> numbers;
+  std::vector<std::size_t> places(worker_positions_.size());
+  for (std::uint32_t number = 0; number < worker_positions_.size(); ++number) {
+    places[number] = numbers.size();
+    if (worker_positions_[number].is_wanted) numbers.push_back(number);
+  }
+  std::vector<supervise::Seat> seats(numbers.size());
   for (const Process& process : processes_) {
-    if (process.kind != Kind::Worker || process.is_leaving || process.number >= seats.size())
+    if (process.kind != Kind::Worker || process.is_leaving ||
+        !worker_positions_[process.number].is_wanted)
       continue;
-    supervise::Seat& seat = seats[process.number];
+    supervise::Seat& seat = seats[places[process.number]];
     if (process.generation != zygote_.generation) {
       seat.is_taken = seat.is_taken || process.is_ready;
     } else if (seat.newcomer != supervise::Seat::Newcomer::Ready) {
@@ -338,9 +354,9 @@ void Pool::request_missing_workers() {
           process.is_ready ? supervise::Seat::Newcomer::Ready : supervise::Seat::Newcomer::Starting;
     }
   }
-  for (const std::uint32_t number : supervise::next_seats(seats, options_.reload_step)) {
-    environment_.loop->cancel(worker_positions_[number].restart);
-    restart(Kind::Worker, number);
+  for (const std::uint32_t place : supervise::next_seats(seats, options_.reload_step)) {
+    environment_.loop->cancel(worker_positions_[numbers[place]].restart);
+    restart(Kind::Worker, numbers[place]);
   }
 }
 
@@ -522,6 +538,7 @@ void Pool::forget_unclaimed() {
 void Pool::on_ready(Handle process) {
   if (process->is_ready) return;
   process->is_ready = true;
+  if (process->kind == Kind::Worker) scaling_.took(os::monotonic_now() - process->started);
   environment_.loop->cancel(process->load_deadline);
   if (candidate_ && process->generation == candidate_->generation) {
     if (process->kind == Kind::Worker) on_candidate_ready(process);

@@ -51,6 +51,8 @@ bool Pool::on_reaped(os::Ended ended) {
   if (const auto process = find_pid(ended.pid)) {
     process_ended(*process, ended.status);
     recycle();
+    scale();
+    announce_scaled();
     return true;
   }
   unclaimed_[ended.pid] = ended.status;
@@ -198,6 +200,9 @@ void Pool::process_ended(Handle handle, int status) {
   }
   const supervise::Duration delay =
       has_left ? supervise::Duration::zero() : position.policy.delay_after(life, chance());
+  // Another one is made when somebody waits for it, which may be now.
+  const bool is_dispensable =
+      process.kind == Kind::Worker && delay == supervise::Duration::zero() && can_do_without_one();
   // While nobody waits in it, workers do; for a moment what they send waits in the queue.
   if (process.kind == Kind::Lobby && delay != supervise::Duration::zero())
     lobby_board_->set_there(false);
@@ -208,7 +213,8 @@ void Pool::process_ended(Handle handle, int status) {
   }
   const bool needs_zygote = process.kind == Kind::Worker || is_auxiliary;
   const bool has_zygote = zygote_.is_loaded || !needs_zygote;
-  const std::string next = !has_zygote ? "a new one is started when the zygote is there again"
+  const std::string next = is_dispensable ? "a new one is started when it is needed"
+                           : !has_zygote  ? "a new one is started when the zygote is there again"
                            : delay == supervise::Duration::zero()
                                ? std::string("a new one is started at once")
                                : fmt::format("a new one is started in {}", seconds_text(delay));
@@ -217,6 +223,12 @@ void Pool::process_ended(Handle handle, int status) {
   } else {
     environment_.log->log(Severity::Error, fmt::format("{}; {}", report, next));
   }
+  if (is_dispensable) {
+    dismiss(process.number);
+    return;
+  }
+  if (process.kind == Kind::Worker && !process.is_ready)
+    report_scaled(false, report + ", and is tried again", 0);
   const bool is_soon = has_zygote && delay == supervise::Duration::zero();
   if (process.kind == Kind::Worker && !is_soon) warn_if_nobody_serves();
   schedule(position, process.kind, process.number, delay);
@@ -277,6 +289,7 @@ void Pool::restart(Kind kind, std::uint32_t number) {
       try_or_retry(kind, os::attempt([this] { return start_zygote(); }));
       break;
     case Kind::Worker: {
+      if (!worker_positions_[number].is_wanted) break;
       const bool is_there =
           std::any_of(processes_.begin(), processes_.end(), [this, number](const Process& process) {
             return process.kind == Kind::Worker && process.number == number &&
@@ -311,7 +324,7 @@ void Pool::recycle() {
   std::uint32_t under_way = 0;
   for (const Process& process : processes_)
     under_way += process.is_being_replaced ? 1 : 0;
-  const std::uint32_t most = std::max(options_.workers / kRecyclingShare, 1U);
+  const std::uint32_t most = std::max(wanted_workers() / kRecyclingShare, 1U);
   std::vector<std::uint32_t> numbers;
   for (Process& process : processes_) {
     if (under_way + numbers.size() >= most) break;

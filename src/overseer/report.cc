@@ -73,7 +73,10 @@ json::Value worker_counts(const PoolView& pool) {
     }
   }
   json::Object object;
-  object.add("configured", pool.workers).add("busy", busy).add("idle", idle);
+  object.add("configured", pool.workers).add("wanted", pool.wanted_workers);
+  object.add("min", pool.least_workers).add("max", pool.most_workers);
+  object.add("max-possible", pool.max_workers).add("max-reached", pool.times_exhausted);
+  object.add("busy", busy).add("idle", idle);
   object.add("starting", starting).add("leaving", leaving);
   return object;
 }

@@ -36,7 +36,12 @@ struct PoolView {
   std::string application;
   std::string loader;  // empty: none
   std::vector<std::string> listeners;
-  std::uint32_t workers = 0;
+  std::uint32_t workers = 0;  // as configured
+  std::uint32_t wanted_workers = 0;
+  std::uint32_t least_workers = 0;
+  std::uint32_t most_workers = 0;
+  std::uint32_t max_workers = 0;  // that can be asked for
+  std::uint64_t times_exhausted = 0;
   std::uint32_t slow_bodies = 0;
   bool was_ready = false;
   bool is_stopping = false;

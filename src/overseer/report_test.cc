@@ -25,6 +25,11 @@ class ReportTest : public ::testing::Test {
     pool.application = "app.psgi";
     pool.listeners = {"/run/app.sock (FastCGI)"};
     pool.workers = 4;
+    pool.wanted_workers = 3;
+    pool.least_workers = 1;
+    pool.most_workers = 4;
+    pool.max_workers = 32;
+    pool.times_exhausted = 5;
     pool.slow_bodies = 2;
     pool.was_ready = true;
     pool.board = &board_;
@@ -88,7 +93,9 @@ TEST_F(ReportTest, CountsEachWorkerOnce) {
   leaving.is_leaving = true;
   shm::OwnSlot(board_, *leaving.slot).begin_request("GET", "/", "id", now_);
   add_worker(2, 2, 0).is_ready = false;
-  EXPECT_EQ(status("workers"), R"({"configured":4,"busy":1,"idle":1,"starting":1,"leaving":1})");
+  EXPECT_EQ(status("workers"),
+            R"({"configured":4,"wanted":3,"min":1,"max":4,"max-possible":32,"max-reached":5,)"
+            R"("busy":1,"idle":1,"starting":1,"leaving":1})");
 }
 
 TEST_F(ReportTest, CountsWhatHasHappened) {
@@ -161,7 +168,9 @@ TEST_F(ReportTest, HasARowForEachWorker) {
 TEST_F(ReportTest, AServerThatHasNothingYetIsReportedToo) {
   server_.pool = {};
   EXPECT_EQ(status("state"), "\"starting\"");
-  EXPECT_EQ(status("workers"), R"({"configured":0,"busy":0,"idle":0,"starting":0,"leaving":0})");
+  EXPECT_EQ(status("workers"),
+            R"({"configured":0,"wanted":0,"min":0,"max":0,"max-possible":0,"max-reached":0,)"
+            R"("busy":0,"idle":0,"starting":0,"leaving":0})");
   EXPECT_EQ(workers_report(server_, now_).text(), "[]");
 }
 

@@ -40,6 +40,8 @@ struct alignas(kCacheLine) BoardHeader {
   std::atomic<std::uint32_t> oldest_generation;
   std::atomic<std::uint32_t> used_slots;  // the highest slot ever claimed, plus one
   std::atomic<std::uint32_t> free_hint;   // no slot below this one is free
+  std::atomic<std::uint32_t> wanted;      // workers that there shall be now
+  std::atomic<std::uint32_t> shown;       // numbers that statistics show; 0: all
 };
 
 static_assert(sizeof(BoardHeader) == kCacheLine);

@@ -121,6 +121,15 @@ std::uint32_t Scoreboard::oldest_generation() const {
   return header_->oldest_generation.load(kRelaxed);
 }
 
+std::uint32_t Scoreboard::wanted_workers() const {
+  return std::min(header_->wanted.load(kRelaxed), layout_.numbers);
+}
+
+std::uint32_t Scoreboard::shown_numbers() const {
+  const std::uint32_t shown = header_->shown.load(kRelaxed);
+  return shown == 0 ? layout_.numbers : std::min(shown, layout_.numbers);
+}
+
 std::uint64_t Scoreboard::total_requests() const {
   std::uint64_t total = 0;
   const SlotIndex used = used_slots();
@@ -196,6 +205,11 @@ char Scoreboard::status_of(std::uint32_t number) const {
 void Scoreboard::set_start_time(os::WallClock when) {
   header_->start_time.store(
       std::chrono::floor<std::chrono::seconds>(when).time_since_epoch().count(), kRelaxed);
+}
+
+void Scoreboard::set_workers(std::uint32_t wanted, std::uint32_t shown_numbers) {
+  header_->wanted.store(wanted, kRelaxed);
+  header_->shown.store(shown_numbers, kRelaxed);
 }
 
 void Scoreboard::set_generations(std::uint32_t newest, std::uint32_t oldest_living) {

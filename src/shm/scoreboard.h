@@ -117,6 +117,10 @@ class Scoreboard {
   // For every process.
   [[nodiscard]] std::uint32_t numbers() const { return layout_.numbers; }
 
+  // Workers that there shall be now, and the numbers that are of interest: those above have no worker and shall have none.
+  [[nodiscard]] std::uint32_t wanted_workers() const;
+  [[nodiscard]] std::uint32_t shown_numbers() const;
+
   [[nodiscard]] SlotIndex slots() const { return layout_.slots; }
 
   // Slots from this one on were never used; reading them would only make the kernel give us pages.
@@ -135,6 +139,7 @@ class Scoreboard {
 
   // For the overseer alone, from here on.
   void set_start_time(os::WallClock when);
+  void set_workers(std::uint32_t wanted, std::uint32_t shown_numbers);
   // The generation that new workers are made from, and the oldest one of which a process still lives.
   void set_generations(std::uint32_t newest, std::uint32_t oldest_living);
 

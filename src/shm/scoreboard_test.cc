@@ -53,6 +53,16 @@ class ScoreboardTest : public ::testing::Test {
   Scoreboard board_{mapping_};
 };
 
+TEST_F(ScoreboardTest, SaysHowManyWorkersThereShallBe) {
+  EXPECT_EQ(board_.shown_numbers(), 4U) << "all, until somebody has said it";
+  board_.set_workers(0, 3);
+  EXPECT_EQ(board_.wanted_workers(), 0U);
+  EXPECT_EQ(board_.shown_numbers(), 3U);
+  board_.set_workers(9, 9);
+  EXPECT_EQ(board_.wanted_workers(), 4U);
+  EXPECT_EQ(board_.shown_numbers(), 4U);
+}
+
 TEST_F(ScoreboardTest, IsEmptyAtFirst) {
   EXPECT_EQ(board_.numbers(), 4U);
   EXPECT_EQ(board_.used_slots(), 0U);
