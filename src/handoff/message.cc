@@ -9,7 +9,6 @@ namespace bladepsgi::handoff {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x42504853;  // "BPHS"
-constexpr std::uint16_t kVersion = 3;
 
 // The head, big-endian like every format of ours that is not memory.
 constexpr std::size_t kAtMagic = 0;
@@ -105,7 +104,7 @@ Result<Message, DecodeError> decode(Bytes input) {
   if (input.size() < kHeadSize) return fail(DecodeError::TooShort);
   const std::byte* head = input.data();
   if (load_u32(head + kAtMagic) != kMagic) return fail(DecodeError::NotOurs);
-  if (load_u16(head + kAtVersion) != kVersion) return fail(DecodeError::UnknownVersion);
+  if (load_u16(head + kAtVersion) != kFormat) return fail(DecodeError::UnknownVersion);
   Message message;
   const std::uint8_t protocol = load_u8(head + kAtProtocol);
   if (protocol < 1 || protocol > 2) return fail(DecodeError::UnknownProtocol);
@@ -139,7 +138,7 @@ Bytes encode(const Message& message, EncodedMessage& into) {
   }
   std::byte* head = into.data();
   store_u32(head + kAtMagic, kMagic);
-  store_u16(head + kAtVersion, kVersion);
+  store_u16(head + kAtVersion, kFormat);
   head[kAtProtocol] = static_cast<std::byte>(message.protocol);
   head[kAtKind] = static_cast<std::byte>(message.kind);
   store_u16(head + kAtFlags, message.flags);

@@ -37,6 +37,9 @@ inline constexpr std::uint16_t kChunked = 2;         // HTTP: the file goes out 
 inline constexpr std::uint16_t kBodyComplete = 4;    // the bytes have the whole body of the request
 inline constexpr std::uint16_t kKnownFlags = 7;
 
+// Written into each message; what has another one is refused.
+inline constexpr std::uint16_t kFormat = 3;
+
 inline constexpr std::size_t kInlineLimit = 4096;
 inline constexpr std::size_t kHeadSize = 72;
 inline constexpr std::size_t kMaxEncodedSize = kHeadSize + kInlineLimit;

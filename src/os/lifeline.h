@@ -5,6 +5,8 @@
 // kernel kills everybody tied to the read end (fcntl(2), F_SETSIG), with the permissions of the moment in which the tie was made.
 #pragma once
 
+#include <utility>
+
 #include "os/fd.h"
 
 namespace bladepsgi::os {
@@ -15,7 +17,12 @@ class Lifeline {
  public:
   Lifeline();  // throws SystemError
 
+  // Goes on with that of the program that this process was before.
+  Lifeline(Fd read, Fd write) : read_(std::move(read)), write_(std::move(write)) {}
+
   [[nodiscard]] int descriptor() const { return read_.get(); }
+
+  [[nodiscard]] int held_end() const { return write_.get(); }
 
  private:
   Fd read_;

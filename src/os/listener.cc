@@ -12,6 +12,7 @@
 
 #include "base/text.h"
 #include "os/address.h"
+#include "os/socket.h"
 #include "os/system_error.h"
 
 namespace bladepsgi::os {
@@ -21,12 +22,24 @@ namespace {
 class TcpListener final : public Listener {
  public:
   TcpListener(Fd fd, std::string name) : Listener(std::move(fd), Transport::Tcp, std::move(name)) {}
+
+  [[nodiscard]] ListenerRecord record() const override {
+    return {
+        .kind = ListenerRecord::Kind::Tcp, .fd = fd(), .transport = transport(), .name = name()};
+  }
 };
 
 class InheritedListener final : public Listener {
  public:
   InheritedListener(Fd fd, Transport transport, std::string name)
       : Listener(std::move(fd), transport, std::move(name)) {}
+
+  [[nodiscard]] ListenerRecord record() const override {
+    return {.kind = ListenerRecord::Kind::Inherited,
+            .fd = fd(),
+            .transport = transport(),
+            .name = name()};
+  }
 
   void refuse() noexcept override {}  // whoever started us goes on with it
 };
@@ -125,6 +138,35 @@ bool is_listening_socket(int fd) {
     return false;
   size = sizeof value;
   return ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &size) == 0 && value != 0;
+}
+
+std::unique_ptr<Listener> listen_nowhere() {
+  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr address{};
+  address.sa_family = AF_UNIX;
+  if (!fd.is_open() || ::bind(fd.get(), &address, sizeof address.sa_family) != 0 ||
+      ::listen(fd.get(), 1) != 0) {
+    throw SystemError(errno, "make a listening socket without a name");
+  }
+  return std::make_unique<InheritedListener>(std::move(fd), Transport::Unix, "nowhere");
+}
+
+Result<std::unique_ptr<Listener>> restore_listener(const ListenerRecord& record) {
+  if (!is_listening_socket(record.fd)) {
+    return fail(Remedy::Refuse, "descriptor " + std::to_string(record.fd) + ", which was '" +
+                                    printable(record.name) +
+                                    "', is no socket that listens for connections");
+  }
+  switch (record.kind) {
+    case ListenerRecord::Kind::Unix:
+      return std::unique_ptr<Listener>(UnixListener::restore(record));
+    case ListenerRecord::Kind::Tcp:
+      return std::unique_ptr<Listener>(std::make_unique<TcpListener>(Fd(record.fd), record.name));
+    case ListenerRecord::Kind::Inherited:
+      break;
+  }
+  return std::unique_ptr<Listener>(
+      std::make_unique<InheritedListener>(Fd(record.fd), record.transport, record.name));
 }
 
 Result<std::unique_ptr<Listener>> adopt_listener(int fd) {

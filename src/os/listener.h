@@ -11,10 +11,23 @@
 
 #include "base/result.h"
 #include "os/fd.h"
+#include "os/file_identity.h"
 
 namespace bladepsgi::os {
 
 enum class Transport : std::uint8_t { Unix, Tcp };
+
+// All that another program has to know that goes on in this process, with this descriptor (overseer/upgrade.h).
+struct ListenerRecord {
+  enum class Kind : std::uint8_t { Unix, Tcp, Inherited };
+
+  Kind kind = Kind::Tcp;
+  int fd = -1;
+  Transport transport = Transport::Tcp;
+  std::string name;
+  FileIdentity file{};  // of a UNIX path that is ours
+  bool is_published = true;
+};
 
 class Listener {
  public:
@@ -34,6 +47,8 @@ class Listener {
 
   // Who connects from now on is refused, whoever else holds this socket; if it is ours.
   virtual void refuse() noexcept;
+
+  [[nodiscard]] virtual ListenerRecord record() const = 0;
 
   // Takes the name away, if it is ours.
   virtual void remove() noexcept {}
@@ -55,6 +70,12 @@ Result<Listeners> listen_on_tcp(const std::string& host, std::uint16_t port, int
 
 // A socket that was listening when this process was started, on descriptor `fd`, which is taken over. Error: it is none.
 Result<std::unique_ptr<Listener>> adopt_listener(int fd);
+
+// One that nobody finds: of a UNIX address that the kernel chooses, in no file system. Throws SystemError.
+[[nodiscard]] std::unique_ptr<Listener> listen_nowhere();
+
+// As it was before this process became another program; takes the descriptor over. Error: it is none.
+Result<std::unique_ptr<Listener>> restore_listener(const ListenerRecord& record);
 
 // Descriptor `fd` is a stream socket that listens.
 [[nodiscard]] bool is_listening_socket(int fd);

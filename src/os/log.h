@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/severity.h"
 #include "os/clock.h"
@@ -45,6 +46,9 @@ class LogChannel {
   int fd_;
 };
 
+// Of the frames of a log channel. Processes that one program has made may write to another one, after a binary upgrade.
+inline constexpr std::uint32_t kLogFormat = 1;
+
 class LogFrames {
  public:
   struct Handler {
@@ -57,6 +61,21 @@ class LogFrames {
   // Takes bytes as they come from the pipe; calls the handler for each whole message. False: these are no frames of ours
   // (something else wrote into the pipe); what was held is dropped and reading goes on at the next bytes.
   bool feed(std::string_view bytes, const Handler& handler);
+
+  // What has come of a message that is not whole yet, for somebody who goes on reading.
+  struct Held {
+    std::string bytes;
+    std::string text;
+    std::string access;
+  };
+
+  [[nodiscard]] Held held() const { return {held_, text_, access_}; }
+
+  void resume(Held held) {
+    held_ = std::move(held.bytes);
+    text_ = std::move(held.text);
+    access_ = std::move(held.access);
+  }
 
  private:
   std::string held_;    // bytes of an incomplete frame
@@ -72,6 +91,11 @@ class LineSplitter {
   void feed(std::string_view bytes, const std::function<void(std::string_view line)>& on_line);
   // What is left without a newline when the writer has gone.
   void finish(const std::function<void(std::string_view line)>& on_line);
+
+  // The line's beginning, for somebody who goes on reading.
+  [[nodiscard]] const std::string& held() const { return held_; }
+
+  void resume(std::string held) { held_ = std::move(held); }
 
  private:
   std::string held_;

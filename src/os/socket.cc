@@ -30,6 +30,16 @@ OwnedPath::OwnedPath(std::string path) : path_(std::move(path)), creator_(::getp
   }
 }
 
+OwnedPath::OwnedPath(const FileIdentity& identity)
+    : path_(identity.path),
+      device_(static_cast<dev_t>(identity.device)),
+      inode_(static_cast<ino_t>(identity.inode)),
+      creator_(::getpid()) {}
+
+FileIdentity OwnedPath::identity() const {
+  return {.path = path_, .device = device_, .inode = inode_};
+}
+
 OwnedPath::OwnedPath(OwnedPath&& other) noexcept
     : path_(std::exchange(other.path_, {})),
       device_(other.device_),
@@ -212,6 +222,22 @@ Result<std::unique_ptr<UnixListener>> UnixListener::create(const std::string& pa
   if (::listen(fd.get(), backlog) != 0)
     return fail(system_failure(errno, "listen on socket", path));
   return std::unique_ptr<UnixListener>(new UnixListener(path, std::move(fd), std::move(file)));
+}
+
+std::unique_ptr<UnixListener> UnixListener::restore(const ListenerRecord& record) {
+  std::unique_ptr<UnixListener> listener(
+      new UnixListener(record.name, Fd(record.fd), OwnedPath(record.file)));
+  listener->is_published_ = record.is_published;
+  return listener;
+}
+
+ListenerRecord UnixListener::record() const {
+  return {.kind = ListenerRecord::Kind::Unix,
+          .fd = fd(),
+          .transport = transport(),
+          .name = name(),
+          .file = file_.identity(),
+          .is_published = is_published_};
 }
 
 Result<void> UnixListener::publish() {

@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "base/result.h"
 #include "os/fd.h"
+#include "os/file_identity.h"
 #include "os/listener.h"
 
 namespace bladepsgi::os {
@@ -24,6 +25,8 @@ class OwnedPath {
  public:
   OwnedPath() = default;
   explicit OwnedPath(std::string path);  // the file exists
+  // What identity() said before this process became another program: it is removed as if nothing had happened.
+  explicit OwnedPath(const FileIdentity& identity);
   OwnedPath(const OwnedPath&) = delete;
   OwnedPath& operator=(const OwnedPath&) = delete;
   OwnedPath(OwnedPath&& other) noexcept;
@@ -32,6 +35,8 @@ class OwnedPath {
   ~OwnedPath() { remove(); }
 
   [[nodiscard]] const std::string& path() const { return path_; }
+
+  [[nodiscard]] FileIdentity identity() const;
 
   // Moves the file, replacing what is there.
   Result<void> rename_to(const std::string& path);
@@ -59,8 +64,13 @@ class UnixListener final : public Listener {
                                                       int backlog,
                                                       const SocketAccess& access);
 
+  // As it was; `record` is of this kind.
+  static std::unique_ptr<UnixListener> restore(const ListenerRecord& record);
+
   // Checks again that nothing is accepting on the path, then replaces what is there.
   Result<void> publish() override;
+
+  [[nodiscard]] ListenerRecord record() const override;
 
   void remove() noexcept override { file_.remove(); }
 
