@@ -272,6 +272,10 @@ std::string outcome_text(const json::Value& result) {
   return line_text(text_of(result, "outcome")) + "\n";
 }
 
+std::string upgrade_text(const json::Value& result) {
+  return "upgraded: " + line_text(text_of(result, "outcome")) + " serves\n";
+}
+
 std::string workers_text(const json::Value& workers) {
   std::vector<Row> rows{{"WORKER", "PID", "GEN", "STATE", "STATUS", "REQUESTS", "IN", "OUT", "LAST",
                          "AGE", "REQUEST"}};

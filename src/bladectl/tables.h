@@ -13,6 +13,7 @@ namespace bladepsgi::bladectl {
 [[nodiscard]] std::string workers_text(const json::Value& workers);
 [[nodiscard]] std::string reload_text(const json::Value& result);
 [[nodiscard]] std::string outcome_text(const json::Value& result);  // of what says it itself
+[[nodiscard]] std::string upgrade_text(const json::Value& result);
 
 // One line of text from a server; without newline.
 [[nodiscard]] std::string line_text(std::string_view text);

@@ -26,6 +26,7 @@
 #include "overseer/inherited.h"
 #include "overseer/options.h"
 #include "overseer/overseer.h"
+#include "overseer/upgrade.h"
 
 namespace bladepsgi {
 
@@ -107,24 +108,44 @@ int ping(const config::Address& address, config::Program program) {
   return to_int(config::ExitCode::Failure);
 }
 
+// Whoever has started a check of this program reads what has become of it there.
+int refuse_check(const overseer::UpgradeOrder& order, const std::string& reason) {
+  overseer::report_check(order.state,
+                         {.exit = to_int(config::ExitCode::Usage), .error = reason, .result = {}});
+  return to_int(config::ExitCode::Usage);
+}
+
 int run(int argc, char** argv) {
+  const overseer::Invocation invocation = overseer::find_invocation(argc, argv);
+  auto order = overseer::take_upgrade_order();
+  if (!order) {
+    print(stderr, std::string(config::name_of(config::program_of(argv[0]))) + ": " +
+                      order.error().message + "\n");
+    return to_int(config::ExitCode::Failure);
+  }
+  const bool is_check = *order && (*order)->kind == overseer::UpgradeOrder::Kind::Check;
   config::Parsed parsed = config::parse(argc, argv, environment());
   if (const auto* information = std::get_if<config::Information>(&parsed)) {
     print(stdout, information->text);
     return to_int(config::ExitCode::Success);
   }
   if (const auto* error = std::get_if<config::UsageError>(&parsed)) {
+    if (is_check) return refuse_check(**order, error->message);
     print(stderr, error->text());
     return to_int(config::ExitCode::Usage);
   }
   auto& config = std::get<config::Config>(parsed);
   if (config.ping) return ping(*config.ping, config::program_of(argv[0]));
-  const auto refuse = [argv](const std::string& reason) {
+  const auto refuse = [&](const std::string& reason) {
+    if (is_check) return refuse_check(**order, reason);
     print(stderr, config::UsageError{reason, config::program_of(argv[0])}.text());
     return to_int(config::ExitCode::Usage);
   };
-  if (auto settled = overseer::settle_listeners(config); !settled)
+  if (*order) {
+    overseer::settle_listeners_anew(config, (*order)->state);
+  } else if (auto settled = overseer::settle_listeners(config); !settled) {
     return refuse(settled.error().message);
+  }
   auto options = overseer::make_options(config, runtime_module());
   if (!options) return refuse(options.error().message);
   if (config.print_config) {
@@ -132,11 +153,15 @@ int run(int argc, char** argv) {
     print(stdout, config::config_text(config));
     return to_int(config::ExitCode::Success);
   }
+  options->invocation = invocation;
+  options->order = std::move(*order);
+  // Its log lines go where the running server's go.
+  if (is_check) ::dup2(options->order->state.check->log.number, STDERR_FILENO);
   const auto serve = [&] {
     os::ProcessTitle title(argc, argv);  // from here on argv's memory is not ours to read
     return overseer::Overseer(std::move(*options), title).run();
   };
-  if (!config.daemonize) return serve();
+  if (!config.daemonize || options->order) return serve();
   return os::run_in_background([&](const std::function<void()>& release) {
     options->on_ready = [&] {
       give_up_terminal(config.raw_output || is_access_log_on_output(*options));

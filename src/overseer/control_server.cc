@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <utility>
@@ -106,6 +107,48 @@ ControlServer::~ControlServer() {
 void ControlServer::add(Command command) {
   std::string name = command.name;
   commands_.insert_or_assign(std::move(name), std::move(command));
+}
+
+std::vector<ClientState> ControlServer::describe(const std::vector<Session>& waiting) const {
+  std::vector<ClientState> states;
+  for (const auto& [id, client] : clients_) {
+    ClientState& state = states.emplace_back();
+    state.socket.number = client.socket.get();
+    state.pid = client.peer.pid;
+    state.user = client.peer.user;
+    state.received = client.received;
+    state.has_asked = client.has_asked;
+    state.is_answered = client.is_answered;
+    state.unsent = client.unsent.substr(client.sent);
+    state.waits_for_upgrade =
+        std::any_of(waiting.begin(), waiting.end(),
+                    [id = id](const Session& session) { return session.command_->id == id; });
+  }
+  return states;
+}
+
+std::optional<Session> ControlServer::adopt(const ClientState& state) {
+  const Id id = next_id_++;
+  Client& client = clients_[id];
+  client.socket = os::Fd(state.socket.number);
+  client.peer = {.pid = state.pid, .user = state.user};
+  client.received = state.received;
+  client.has_asked = state.has_asked;
+  client.is_answered = state.is_answered;
+  if (!client.has_asked) {
+    limit(id, client, options_.request_limit);
+    watch(id, client, EPOLLIN);
+    return std::nullopt;
+  }
+  watch(id, client, 0);
+  if (!state.unsent.empty()) put(id, state.unsent);
+  if (state.is_answered) return std::nullopt;
+  if (state.waits_for_upgrade)
+    return Session(std::make_shared<Session::Command>(
+        self_, id, os::Peer{.pid = state.pid, .user = state.user}));
+  finish(id, refusal(config::ExitCode::Failure,
+                     "the server has become another program meanwhile; ask again"));
+  return std::nullopt;
 }
 
 void ControlServer::greet(os::Fd socket) {

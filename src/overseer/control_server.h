@@ -20,6 +20,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,6 +34,7 @@
 #include "os/event_loop.h"
 #include "os/fd.h"
 #include "os/socket.h"
+#include "overseer/state.h"
 
 namespace bladepsgi::overseer {
 
@@ -90,6 +92,12 @@ class ControlServer {
   ~ControlServer();  // whose command has not finished is told that the server has ended
 
   void add(Command command);
+
+  // Everybody who is connected, for the program that goes on in this process; who has one of these sessions waits there for its outcome.
+  [[nodiscard]] std::vector<ClientState> describe(const std::vector<Session>& waiting) const;
+  // What describe has said, there; the descriptor is taken over. Returns the session of who waits. Who waits for the end of another command is told
+  // that the program that carried it out has gone.
+  std::optional<Session> adopt(const ClientState& state);
 
   [[nodiscard]] std::size_t sessions() const { return clients_.size(); }
 

@@ -7,6 +7,7 @@
 #include "base/result.h"
 #include "os/fd.h"
 #include "os/socket.h"
+#include "overseer/state.h"
 
 namespace bladepsgi::overseer {
 
@@ -22,6 +23,15 @@ class ControlSocket {
  public:
   // What servers that were killed have left in our folder is swept away.
   static Result<ControlSocket> create(const ControlPlace& place);
+
+  // Goes on with that of the program that this process was before.
+  static ControlSocket restore(const ControlState& state) {
+    return {os::UnixListener::restore(state.listener), state.directory};
+  }
+
+  [[nodiscard]] ControlState describe() const {
+    return {.listener = listener_->record(), .directory = directory_, .clients = {}};
+  }
 
   ControlSocket(const ControlSocket&) = delete;
   ControlSocket& operator=(const ControlSocket&) = delete;

@@ -112,4 +112,16 @@ Result<void> settle_listeners(config::Config& config) {
   return {};
 }
 
+void settle_listeners_anew(config::Config& config, const State& state) {
+  for (const ListenerState& listener : state.pool.listeners) {
+    if (listener.record.kind != os::ListenerRecord::Kind::Inherited) continue;
+    config.listen.push_back(passed(
+        listener.record.fd, listener.is_http ? config::Protocol::Http : config::Protocol::FastCgi));
+    if (listener.is_of_web_server && config.form == config::Form::FcgiScript && config.workers == 0)
+      config.workers = 1;
+  }
+  if (!config::has_service(config) && config.fallback) config.listen.push_back(*config.fallback);
+  config.web_server_addresses = state.web_server_addresses;
+}
+
 }  // namespace bladepsgi::overseer

@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "config/config.h"
+#include "overseer/state.h"
 
 namespace bladepsgi::overseer {
 
@@ -23,5 +24,8 @@ Result<std::vector<config::Listen>> read_server_starter(std::string_view ports,
 
 // Adds them to config.listen, or config.fallback when there is nothing else to listen on; and takes the variables out of the environment: they are for no process that is started from here.
 Result<void> settle_listeners(config::Config& config);
+
+// The same in a program that takes another one's place: what that has inherited it still has.
+void settle_listeners_anew(config::Config& config, const State& state);
 
 }  // namespace bladepsgi::overseer

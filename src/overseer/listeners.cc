@@ -61,6 +61,38 @@ Result<void> ListenerSet::open(const std::vector<ListenOptions>& wanted,
   return {};
 }
 
+void ListenerSet::open_nowhere(const std::vector<ListenOptions>& wanted) {
+  for (const ListenOptions& one : wanted) {
+    listeners_.push_back(os::listen_nowhere());
+    listening_.push_back({.fd = listeners_.back()->fd(), .protocol = one.protocol});
+  }
+}
+
+Result<void> ListenerSet::restore(const std::vector<ListenerState>& states) {
+  for (const ListenerState& state : states) {
+    auto listener = os::restore_listener(state.record);
+    if (!listener) return fail(listener.error());
+    listening_.push_back(
+        {.fd = (*listener)->fd(),
+         .protocol = state.is_http ? worker::Protocol::Http : worker::Protocol::FastCgi,
+         .transport = (*listener)->transport(),
+         .is_of_web_server = state.is_of_web_server});
+    listeners_.push_back(std::move(*listener));
+  }
+  is_published_ = true;
+  return {};
+}
+
+std::vector<ListenerState> ListenerSet::describe_all() const {
+  std::vector<ListenerState> states;
+  for (std::size_t i = 0; i < listeners_.size(); ++i) {
+    states.push_back({.record = listeners_[i]->record(),
+                      .is_http = listening_[i].protocol == worker::Protocol::Http,
+                      .is_of_web_server = listening_[i].is_of_web_server});
+  }
+  return states;
+}
+
 Result<void> ListenerSet::publish() {
   for (auto& listener : listeners_) {
     if (auto published = listener->publish(); !published) return published;

@@ -9,6 +9,7 @@
 #include "config/address.h"
 #include "os/listener.h"
 #include "os/socket.h"
+#include "overseer/state.h"
 #include "zygote/inheritance.h"
 
 namespace bladepsgi::overseer {
@@ -24,6 +25,13 @@ class ListenerSet {
   Result<void> open(const std::vector<ListenOptions>& wanted,
                     int backlog,
                     const os::SocketAccess& access);
+
+  // In the place of open, for a trial: sockets of the same protocols on which nobody comes. Throws os::SystemError.
+  void open_nowhere(const std::vector<ListenOptions>& wanted);
+
+  // In the place of open and publish: as describe_all() has said.
+  Result<void> restore(const std::vector<ListenerState>& states);
+  [[nodiscard]] std::vector<ListenerState> describe_all() const;
 
   // Gives them their names. What has happened until an error stays until remove().
   Result<void> publish();

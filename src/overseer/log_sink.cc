@@ -95,7 +95,7 @@ void LogSink::report(Destination& to) {
 }
 
 void LogSink::log(Severity severity, std::string_view text) {
-  write(severity, "overseer", ::getpid(), text, os::LogWriter::Origin::Own);
+  write(severity, role_, ::getpid(), text, os::LogWriter::Origin::Own);
 }
 
 void LogSink::write(Severity severity,
@@ -250,17 +250,76 @@ std::string LogSink::finish(SourceId id) {
   return source->last_error;
 }
 
-void LogSink::drain(std::chrono::milliseconds limit) {
-  for (auto next = sources_.begin(); next != sources_.end();) {
-    const SourceId id = (next++)->first;  // finish may erase it
-    finish(id);
+std::optional<SourceState> LogSink::describe(SourceId id) const {
+  const auto found = sources_.find(id);
+  if (found == sources_.end()) return std::nullopt;
+  const Source& source = *found->second;
+  SourceState state;
+  state.role = source.role;
+  state.pid = source.pid;
+  state.is_reading = source.is_reading;
+  state.is_dead = source.is_dead;
+  state.said_unsound = source.said_unsound;
+  state.last_error = source.last_error;
+  for (const Stream stream : {Output, ErrorOutput, Channel})
+    state.pipes[stream].number = source.pipes[stream].get();
+  for (const Stream stream : {Output, ErrorOutput})
+    state.lines[stream] = source.lines[stream].held();
+  os::LogFrames::Held held = source.frames.held();
+  state.frames = std::move(held.bytes);
+  state.text = std::move(held.text);
+  state.access = std::move(held.access);
+  return state;
+}
+
+std::vector<SourceState> LogSink::orphans() const {
+  std::vector<SourceState> states;
+  for (const auto& [id, source] : sources_) {
+    if (!source->is_dead) continue;
+    if (auto state = describe(id)) states.push_back(std::move(*state));
   }
+  return states;
+}
+
+LogSink::SourceId LogSink::adopt(const SourceState& state,
+                                 std::function<void(pid_t)> on_ready,
+                                 std::function<void()> on_closed,
+                                 std::function<void()> on_wish) {
+  auto source = std::make_shared<Source>();
+  source->role = state.role;
+  source->pid = state.pid;
+  source->is_dead = state.is_dead;
+  source->said_unsound = state.said_unsound;
+  source->last_error = state.last_error;
+  for (const Stream stream : {Output, ErrorOutput, Channel})
+    source->pipes[stream] = os::Fd(state.pipes[stream].number);
+  for (const Stream stream : {Output, ErrorOutput})
+    source->lines[stream].resume(state.lines[stream]);
+  source->frames.resume({state.frames, state.text, state.access});
+  source->on_ready = std::move(on_ready);
+  source->on_closed = std::move(on_closed);
+  source->on_wish = std::move(on_wish);
+  const SourceId id = next_id_++;
+  sources_.emplace(id, std::move(source));
+  if (state.is_reading) start_reading(id, 0);
+  return id;
+}
+
+void LogSink::flush(std::chrono::milliseconds limit) {
   if (access_.writer) {
     access_.writer->drain(limit);
     watch(access_);
   }
   log_.writer->drain(limit);
   watch(log_);
+}
+
+void LogSink::drain(std::chrono::milliseconds limit) {
+  for (auto next = sources_.begin(); next != sources_.end();) {
+    const SourceId id = (next++)->first;  // finish may erase it
+    finish(id);
+  }
+  flush(limit);
 }
 
 }  // namespace bladepsgi::overseer

@@ -18,11 +18,14 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/severity.h"
 #include "os/event_loop.h"
 #include "os/fd.h"
 #include "os/log.h"
+#include "overseer/state.h"
 
 namespace bladepsgi::overseer {
 
@@ -51,6 +54,9 @@ class LogSink {
   // Called again, they go there from then on, with what waits to be written.
   void write_access_to(int fd, std::string name);
 
+  // As what the overseer's own lines are.
+  void set_role(std::string role) { role_ = std::move(role); }
+
   // The overseer's own lines.
   void log(Severity severity, std::string_view text);
 
@@ -65,9 +71,22 @@ class LogSink {
               std::function<void()> on_wish = {});
   void start_reading(SourceId id, pid_t pid);
 
+  // Everything about one, for the program that goes on in this process; empty: it is not there any more.
+  [[nodiscard]] std::optional<SourceState> describe(SourceId id) const;
+  // Of processes that are dead, whose pipes somebody else holds.
+  [[nodiscard]] std::vector<SourceState> orphans() const;
+  // What describe said, in that program; the callbacks as in open. Its descriptors are taken over.
+  SourceId adopt(const SourceState& state,
+                 std::function<void(pid_t)> on_ready = {},
+                 std::function<void()> on_closed = {},
+                 std::function<void()> on_wish = {});
+
   // The process is dead: reads what it left behind, and forgets the pipes that nobody else holds. Returns the last error that it has said on its
   // log channel; empty: none.
   std::string finish(SourceId id);
+
+  // Writes out what waits, waiting at most that long for a stuck reader.
+  void flush(std::chrono::milliseconds limit);
 
   // Reads what has arrived from everybody and writes it out, waiting at most that long for a stuck reader.
   void drain(std::chrono::milliseconds limit);
@@ -116,6 +135,7 @@ class LogSink {
   Destination log_;
   Destination access_;
   bool raw_output_;
+  std::string role_ = "overseer";
   SourceId next_id_ = 1;
   std::map<SourceId, std::shared_ptr<Source>> sources_;
 };

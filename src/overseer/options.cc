@@ -204,6 +204,7 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
   options.pid_file = config.pid_file;
   options.control = control_place(config);
   options.raw_output = config.raw_output;
+  options.web_server_addresses = config.web_server_addresses;
   options.access_log = config.access_log == "off"  ? std::string()
                        : config.access_log.empty() ? std::string("-")
                                                    : config.access_log;

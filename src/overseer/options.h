@@ -14,6 +14,7 @@
 #include "os/socket.h"
 #include "overseer/control_socket.h"
 #include "overseer/listeners.h"
+#include "overseer/upgrade.h"
 #include "supervise/restart_policy.h"
 #include "supervise/scaling_policy.h"
 #include "zygote/inheritance.h"
@@ -51,6 +52,11 @@ struct Options {
   supervise::CrashAction on_crash = supervise::CrashAction::Restart;
   ControlPlace control;
   PoolOptions pool;  // the list of pools has one entry
+  // As they were found in the environment of the process.
+  std::optional<std::string> web_server_addresses;
+  // For an upgrade: how this program was started, and what for if not by somebody who wants a server.
+  Invocation invocation;
+  std::optional<UpgradeOrder> order;
 
   [[nodiscard]] bool serves_http() const;
 };

@@ -21,16 +21,28 @@ Overseer::Overseer(Options options, os::ProcessTitle& title)
       title_(title),
       signals_(os::signal_set({SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGPIPE, SIGXFSZ, SIGUSR1,
                                SIGUSR2, SIGTTIN, SIGTTOU})),
+      lifeline_(options_.order && options_.order->kind == UpgradeOrder::Kind::TakeOver
+                    ? os::Lifeline(os::Fd(options_.order->state.lifeline.read.number),
+                                   os::Fd(options_.order->state.lifeline.held.number))
+                    : os::Lifeline()),
       log_(loop_, options_.raw_output) {}
 
 int Overseer::run() {
+  if (options_.order && options_.order->kind == UpgradeOrder::Kind::Check) {
+    options_.title_prefix += " upgrade";
+    options_.pool.zygote.title_prefix = options_.title_prefix;
+    log_.set_role("upgrade");
+    service_manager_ = os::ServiceManager({});  // which knows the server
+  }
   title_.set(options_.title_prefix + ": overseer");
   os::become_subreaper();
   loop_.add(signals_.fd(), EPOLLIN, [this](std::uint32_t) { on_signals(); });
   stay_alive();
-  for (const std::string& note : options_.notes)
-    log_.log(Severity::Log, note);
-  if (auto started = start(); !started) {
+  auto started = !options_.order ? start()
+                 : options_.order->kind == UpgradeOrder::Kind::Check
+                     ? start_check(options_.order->state)
+                     : take_over(options_.order->state);
+  if (!started) {
     log_.log(Severity::Fatal, started.error().message);
     failure_code_ = to_int(config::ExitCode::Failure);
     request_stop(supervise::StopRequest::Failure);
@@ -63,11 +75,15 @@ Result<void> Overseer::open_control() {
     return {};
   }
   control_socket_.emplace(std::move(*socket));
+  serve_control();
+  return {};
+}
+
+void Overseer::serve_control() {
   control_.emplace(
       loop_, control_socket_->descriptor(), ControlOptions{},
       [this](Severity severity, const std::string& line) { log_.log(severity, line); });
   add_commands();
-  return {};
 }
 
 void Overseer::add_commands() {
@@ -102,6 +118,13 @@ void Overseer::add_commands() {
                  .arguments = {"workers"},
                  .run = [this](const json::Object& arguments, const Session& session) {
                    on_scale_command(arguments, session);
+                 }});
+  control_->add({.name = "upgrade",
+                 .arguments = {},
+                 .run = [this](const json::Object&, const Session& session) {
+                   upgrade(fmt::format("through the control socket by user {} (pid {})",
+                                       session.peer().user, session.peer().pid),
+                           &session);
                  }});
   control_->add({.name = "stop",
                  .arguments = {"fast", "immediate"},
@@ -260,6 +283,8 @@ Result<std::string> Overseer::reopen_logs(const std::string& why) {
 }
 
 Result<void> Overseer::start() {
+  for (const std::string& note : options_.notes)
+    log_.log(Severity::Log, note);
   if (auto opened = open_access_log(); !opened) return opened;
   if (!options_.pid_file.empty()) {
     auto file = os::PidFile::create(options_.pid_file);
@@ -267,12 +292,18 @@ Result<void> Overseer::start() {
     pid_file_ = std::move(*file);
   }
   if (auto opened = open_control(); !opened) return opened;
+  prepare_pool(os::raise_descriptor_limit());
+  return pools_.front().start();
+}
+
+void Overseer::prepare_pool(std::size_t descriptor_limit) {
+  descriptor_limit_ = descriptor_limit;
   Pool::Environment environment;
   environment.loop = &loop_;
   environment.log = &log_;
   environment.title = &title_;
   environment.lifeline = &lifeline_;
-  environment.descriptor_limit = os::raise_descriptor_limit();
+  environment.descriptor_limit = descriptor_limit;
   environment.stop_on_crash = options_.on_crash == supervise::CrashAction::Stop;
   environment.on_ready = [this] {
     on_ready();
@@ -281,8 +312,7 @@ Result<void> Overseer::start() {
     if (!failure_code_) failure_code_ = code;
     request_stop(supervise::StopRequest::Failure);
   };
-  Pool& pool = pools_.emplace_back(options_.pool, options_.title_prefix, std::move(environment));
-  return pool.start();
+  pools_.emplace_back(options_.pool, options_.title_prefix, std::move(environment));
 }
 
 void Overseer::on_ready() {
@@ -348,6 +378,9 @@ void Overseer::on_signals() {
               caught->number == SIGTTIN ? 1 : -1,
               fmt::format("{} from pid {}", os::signal_name(caught->number), caught->sender));
         break;
+      case SIGUSR2:
+        upgrade(fmt::format("on SIGUSR2 of pid {}", caught->sender), nullptr);
+        break;
       case SIGPIPE:
       case SIGXFSZ:
         break;  // writing said so already
@@ -361,6 +394,7 @@ void Overseer::on_signals() {
 
 void Overseer::reap() {
   for (os::Ended ended = os::try_reap_any(); ended.pid != 0; ended = os::try_reap_any()) {
+    if (upgrade_check_ && upgrade_check_->on_reaped(ended)) continue;
     for (Pool& pool : pools_) {
       if (pool.on_reaped(ended)) break;
     }
@@ -387,6 +421,7 @@ void Overseer::request_stop(supervise::StopRequest request) {
   for (Pool& pool : pools_)
     pool.stop_accepting_restarts();
   const supervise::StopActions actions = stop_.request(request, living(), os::monotonic_now());
+  if (is_upgrading_) end_upgrade(config::ExitCode::Failure, "the server stops");
   if (is_first && request == supervise::StopRequest::Smart) {
     for (const Pool& pool : pools_)
       log_.log(Severity::Log, "stopping: waiting for " + pool.describe_living());

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "os/event_loop.h"
@@ -21,6 +22,8 @@
 #include "overseer/log_sink.h"
 #include "overseer/options.h"
 #include "overseer/pool.h"
+#include "overseer/state.h"
+#include "overseer/upgrade.h"
 #include "supervise/stop_policy.h"
 
 namespace bladepsgi::overseer {
@@ -46,10 +49,20 @@ class Overseer {
   [[nodiscard]] ServerView view();
   [[nodiscard]] std::string describe_stop() const;
   Result<void> start();
+  void prepare_pool(std::size_t descriptor_limit);
+  void serve_control();
   void on_ready();
   void stay_alive();
   void reload(const std::string& why,
               std::function<void(const Pool::ReloadOutcome&)> on_outcome = {});
+  // Upgrades (overseer_upgrade.cc).
+  Result<void> start_check(const State& state);
+  Result<void> take_over(const State& state);
+  [[nodiscard]] State describe() const;
+  void upgrade(std::string_view why, const Session* session);
+  void on_check_outcome(const control::Outcome& outcome);
+  void become_when_calm();
+  void end_upgrade(config::ExitCode exit, std::string_view text);
   void on_signals();
   void reap();
   void request_stop(supervise::StopRequest request);
@@ -78,6 +91,13 @@ class Overseer {
   std::optional<os::PidFile> pid_file_;
   supervise::StopPolicy stop_;
   os::EventLoop::TimerId stop_timer_;
+  std::size_t descriptor_limit_ = 0;  // the soft limit that applications get back
+  bool is_upgrading_ = false;
+  std::unique_ptr<UpgradeCheck> upgrade_check_;
+  std::string new_version_;                // of a program that is good
+  std::vector<Session> upgrade_sessions_;  // who waits for its outcome
+  os::EventLoop::TimerId upgrade_timer_;
+  os::Monotonic upgrade_deadline_{};
   std::optional<int> failure_code_;  // overrides the stop policy's
   std::optional<int> exit_code_;
 };

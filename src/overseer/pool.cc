@@ -52,16 +52,7 @@ Result<void> Pool::start() {
   }
   if (auto opened = health_.open(options_.health, options_.backlog, options_.access); !opened)
     return opened;
-  auto mapping = os::attempt([this]() -> Result<shm::Mapping> {
-    return shm::Mapping::create(
-        {.numbers = options_.max_workers, .object_bytes = options_.shared_memory});
-  });
-  if (!mapping) return fail(Remedy::GiveUp, mapping.error().message + "; see --shared-memory");
-  mapping_ = std::move(*mapping);
-  board_.emplace(*mapping_);
-  objects_.emplace(*mapping_);
-  lobby_board_.emplace(*mapping_);
-  lobby_board_->prepare(options_.slow_bodies);
+  if (auto made = make_memory(); !made) return made;
   show_wanted();
   // Small and long-lived ones first: what is forked later has more memory to share and less to leave behind.
   if (options_.lobby) {
@@ -73,6 +64,20 @@ Result<void> Pool::start() {
   }
   if (options_.zygote.worker.time_limit.limit != milliseconds::zero()) kill_overdue();
   return start_zygote();
+}
+
+Result<void> Pool::make_memory() {
+  auto mapping = os::attempt([this]() -> Result<shm::Mapping> {
+    return shm::Mapping::create(
+        {.numbers = options_.max_workers, .object_bytes = options_.shared_memory});
+  });
+  if (!mapping) return fail(Remedy::GiveUp, mapping.error().message + "; see --shared-memory");
+  mapping_ = std::move(*mapping);
+  board_.emplace(*mapping_);
+  objects_.emplace(*mapping_);
+  lobby_board_.emplace(*mapping_);
+  lobby_board_->prepare(options_.slow_bodies);
+  return {};
 }
 
 void Pool::warn_about_machine() {

@@ -26,6 +26,7 @@
 #include "overseer/log_sink.h"
 #include "overseer/options.h"
 #include "overseer/report.h"
+#include "overseer/state.h"
 #include "shm/lobby_board.h"
 #include "shm/mapping.h"
 #include "shm/objects.h"
@@ -59,10 +60,22 @@ class Pool {
   // Creates sockets and shared memory and starts the first processes. Error: nothing was left behind.
   Result<void> start();
 
+  // Instead of start(), in the program that takes another one's place: goes on with what that has described. All descriptors are taken over. Without
+  // knows_zygote the zygote is given up: workers that die are replaced when there is another one. Error: it cannot.
+  Result<void> adopt(const PoolState& state, bool knows_zygote);
+  // Nothing is under way that only this program could end: it may become another one.
+  [[nodiscard]] bool is_calm() const;
+  // For that.
+  [[nodiscard]] PoolState describe() const;
+
   struct ReloadOutcome {
     bool is_done = false;
     std::string text;  // what has become of it, for people; why it failed
   };
+
+  // Instead of start(): loads the application and has a worker answer --probe, as for a reload, without any socket and with shared memory of its own. What
+  // is left then is to be killed.
+  Result<void> rehearse(std::function<void(const ReloadOutcome&)> on_outcome);
 
   // Loads the application anew, beside the running generation, and lets the workers change over when it is good. `why` is for the log.
   // `on_outcome` is called once, when all have changed over or nothing has come of it; it may be empty.
@@ -85,6 +98,8 @@ class Pool {
 
   // True when the pid was one of ours.
   bool on_reaped(os::Ended ended);
+
+  [[nodiscard]] bool has_started() const { return was_ready_; }
 
   [[nodiscard]] supervise::Living living() const;
   void stop_accepting_restarts();  // nothing is made or replaced any more
@@ -178,6 +193,12 @@ class Pool {
   void accept_candidate();
   void reject_candidate();
   void report_reload(bool is_done, std::string text);
+  Result<void> make_memory();
+  void adopt_process(const ProcessState& state);
+  [[nodiscard]] ProcessState describe(const Process& process) const;
+  void on_child_ready(shm::SlotIndex slot, std::uint32_t generation, pid_t pid);
+  void on_child_closed(shm::SlotIndex slot);
+  void on_child_wish(shm::SlotIndex slot);
   void seat(Handle process);
   void on_control(std::uint32_t generation);
   void on_auxiliary_requested(const zygote::ReceivedMessage& message);
@@ -276,6 +297,8 @@ class Pool {
   std::vector<std::function<void(const ReloadOutcome&)>> reload_waits_;       // for this one
   std::vector<std::function<void(const ReloadOutcome&)>> next_reload_waits_;  // for the next
   bool reloads_when_ready_ = false;
+  bool is_rehearsal_ = false;
+  std::function<void(const ReloadOutcome&)> rehearsal_;  // until its outcome is known
   os::EventLoop::TimerId overdue_look_;
 
   supervise::ScalingPolicy scaling_;

@@ -437,25 +437,8 @@ Result<void> Pool::try_request_child(ZygoteLink& from,
   auto opened = os::attempt([&]() -> Result<LogSink::Opened> {
     return environment_.log->open(
         std::move(role),
-        [this, index, generation](pid_t pid) {
-          on_control(generation);  // what it said there it said before
-          const auto found = find_slot(index);
-          if (!found) return;
-          if (!(*found)->child.is_alive())
-            on_forked({.slot = index, .pid = pid});  // its zygote died before it could say
-          const auto ready = find_slot(index);
-          if (ready && (*ready)->child.pid() == pid) on_ready(*ready);
-        },
-        [this, index] {
-          const auto found = find_slot(index);
-          if (found && !(*found)->child.is_alive()) process_ended(*found, 0);  // was never made
-        },
-        [this, index] {
-          const auto found = find_slot(index);
-          if (!found || (*found)->kind != Kind::Worker) return;
-          (*found)->wants_replacement = true;
-          recycle();
-        });
+        [this, index, generation](pid_t pid) { on_child_ready(index, generation, pid); },
+        [this, index] { on_child_closed(index); }, [this, index] { on_child_wish(index); });
   });
   if (!opened) {
     board_->retire(index);
@@ -533,6 +516,28 @@ void Pool::forget_unclaimed() {
       std::any_of(processes_.begin(), processes_.end(),
                   [](const Process& process) { return !process.child.is_alive(); });
   if (!awaits_pid) unclaimed_.clear();
+}
+
+void Pool::on_child_ready(shm::SlotIndex slot, std::uint32_t generation, pid_t pid) {
+  on_control(generation);  // what it said there it said before
+  const auto found = find_slot(slot);
+  if (!found) return;
+  if (!(*found)->child.is_alive())
+    on_forked({.slot = slot, .pid = pid});  // its zygote died before it could say
+  const auto ready = find_slot(slot);
+  if (ready && (*ready)->child.pid() == pid) on_ready(*ready);
+}
+
+void Pool::on_child_closed(shm::SlotIndex slot) {
+  const auto found = find_slot(slot);
+  if (found && !(*found)->child.is_alive()) process_ended(*found, 0);  // was never made
+}
+
+void Pool::on_child_wish(shm::SlotIndex slot) {
+  const auto found = find_slot(slot);
+  if (!found || (*found)->kind != Kind::Worker) return;
+  (*found)->wants_replacement = true;
+  recycle();
 }
 
 void Pool::on_ready(Handle process) {

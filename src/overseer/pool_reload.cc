@@ -51,6 +51,11 @@ void Pool::reload(std::string_view why, std::function<void(const ReloadOutcome&)
 }
 
 void Pool::follow(const supervise::ReloadActions& actions, std::string_view reason) {
+  if (is_rehearsal_ && (actions.accept || actions.report_failed)) {
+    if (const auto report = std::exchange(rehearsal_, nullptr))
+      report({.is_done = actions.accept, .text = std::string(reason)});
+    return;
+  }
   if (actions.roll_back) reject_candidate();
   if (actions.report_failed) {
     if (is_stopping_) {
@@ -99,7 +104,7 @@ void Pool::on_candidate_loaded(Process& zygote, std::chrono::milliseconds took) 
 
 void Pool::prove_candidate() {
   os::Fd theirs;
-  if (!options_.probe.empty()) {
+  if (!options_.probe.empty() || is_rehearsal_) {
     std::tie(probation_, theirs) = os::make_message_pair();
     os::set_non_blocking(theirs.get());
   }
@@ -111,7 +116,7 @@ void Pool::prove_candidate() {
 }
 
 void Pool::on_candidate_ready(Handle worker) {
-  if (probation_.is_open()) {
+  if (probation_.is_open() && !options_.probe.empty()) {
     if (auto started = start_probe(); !started) on_candidate_failed(started.error().message);
     return;
   }
@@ -214,7 +219,7 @@ void Pool::reject_candidate() {
     if (is_of_it) {
       process.is_rejected = process.is_leaving = process.is_given_up = true;
       process.child.signal(SIGKILL);
-    } else if (process.kind == Kind::Zygote) {
+    } else if (process.kind == Kind::Zygote && !process.is_leaving) {
       has_zygote = true;
     }
   }

@@ -12,6 +12,7 @@
 #include "json/value.h"
 #include "os/log.h"
 #include "shm/mapping.h"
+#include "zygote/control.h"
 
 namespace bladepsgi::overseer {
 
@@ -78,6 +79,7 @@ void members(Archive& a, Formats& formats) {
   a("memory", formats.memory);
   a("handover", formats.handover);
   a("log", formats.log);
+  a("zygote", formats.zygote);
 }
 
 template <class Archive>
@@ -150,7 +152,11 @@ void members(Archive& a, PoolState& pool) {
   a("ready", pool.ready);
   a("generation", pool.generation);
   a("next_generation", pool.next_generation);
-  a("workers", pool.workers);
+  a("zygote", pool.zygote);
+  a("least_workers", pool.least_workers);
+  a("most_workers", pool.most_workers);
+  a("wanted", pool.wanted);
+  a("scaling_to", pool.scaling_to);
   a("load_time", pool.load_time);
   a("nobody_serves", pool.nobody_serves);
   a("auxiliaries", pool.auxiliaries);
@@ -448,7 +454,10 @@ Failure<Error> refuse(std::string_view reason) {
 }  // namespace
 
 Formats Formats::ours() {
-  return {.memory = shm::kLayoutVersion, .handover = handoff::kFormat, .log = os::kLogFormat};
+  return {.memory = shm::kLayoutVersion,
+          .handover = handoff::kFormat,
+          .log = os::kLogFormat,
+          .zygote = zygote::kFormat};
 }
 
 std::string encode(State state) {

@@ -6,7 +6,7 @@
 // a new kStateVersion. Strings are bytes: what is not printable ASCII travels as %XX.
 //
 // Beside the record stand the formats in which processes of the old program and the new one talk to each other meanwhile. They have to be
-// the same: two that differ cannot take turns without a restart.
+// the same: two that differ cannot take turns without a restart. A zygote that the new overseer would not understand is given up.
 //
 // Pure: descriptors are numbers here.
 #pragma once
@@ -38,6 +38,7 @@ struct Formats {
   std::uint32_t memory = 0;    // shm::kLayoutVersion
   std::uint32_t handover = 0;  // handoff::kFormat
   std::uint32_t log = 0;       // os::kLogFormat
+  std::uint32_t zygote = 0;    // zygote::kFormat; need not be the same
 
   // Of this program.
   [[nodiscard]] static Formats ours();
@@ -106,7 +107,11 @@ struct PoolState {
   ChannelState ready;
   std::uint32_t generation = 0;
   std::uint32_t next_generation = 1;
-  std::uint32_t workers = 1;
+  Descriptor zygote;  // of the running generation, if it has loaded
+  std::uint32_t least_workers = 1;
+  std::uint32_t most_workers = 1;
+  std::vector<std::uint32_t> wanted;  // numbers of workers
+  std::optional<std::uint32_t> scaling_to;
   std::int64_t load_time = 0;  // milliseconds
   bool nobody_serves = false;
   std::vector<AuxiliaryState> auxiliaries;

@@ -20,7 +20,7 @@ State example() {
   State state;
   state.program_version = "2.0.0";
   state.overseer = 812;
-  state.formats = {.memory = 4, .handover = 3, .log = 1};
+  state.formats = {.memory = 4, .handover = 3, .log = 1, .zygote = 1};
   state.started = 1'795'342'502'000'000'000;
   state.started_monotonic = -5;
   state.descriptor_limit = 1024;
@@ -65,7 +65,11 @@ State example() {
   pool.ready = {.lobby = {15}, .workers = {16}};
   pool.generation = 7;
   pool.next_generation = 9;
-  pool.workers = 4;
+  pool.zygote = {22};
+  pool.least_workers = 2;
+  pool.most_workers = 4;
+  pool.wanted = {0, 2};
+  pool.scaling_to = 4;
   pool.load_time = 1500;
   pool.nobody_serves = true;
   pool.auxiliaries.push_back({.name = "mailer", .was_started = true});
@@ -118,8 +122,8 @@ TEST(State, IsTextThatAPersonCanRead) {
 }
 
 TEST(State, EveryDescriptorIsFound) {
-  EXPECT_THAT(descriptors_of(example()),
-              UnorderedElementsAre(3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19));
+  EXPECT_THAT(descriptors_of(example()), UnorderedElementsAre(3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13,
+                                                              14, 15, 16, 17, 18, 19, 22));
 }
 
 TEST(State, OfOneThatIsCutShortNothingIsTaken) {
@@ -157,20 +161,28 @@ std::string refusal(std::string_view what, std::string_view instead) {
 }
 
 TEST(State, AnotherVersionIsRefused) {
-  EXPECT_THAT(refusal("\"version\":1", "\"version\":2"),
-              HasSubstr("it has version 2, this program knows version 1; this upgrade needs a restart"));
+  EXPECT_THAT(
+      refusal("\"version\":1", "\"version\":2"),
+      HasSubstr("it has version 2, this program knows version 1; this upgrade needs a restart"));
   EXPECT_THAT(refusal("\"version\":1", "\"version\":\"x\""), HasSubstr("does not say its version"));
 }
 
 TEST(State, WhatIsWrongIsNamed) {
-  EXPECT_THAT(refusal("\"pid\":900", "\"pid\":true"), HasSubstr("'pool.processes[0].pid' is no number"));
-  EXPECT_THAT(refusal("\"pid\":900", "\"pid\":4294967296"), HasSubstr("'pool.processes[0].pid' is out of range"));
+  EXPECT_THAT(refusal("\"pid\":900", "\"pid\":true"),
+              HasSubstr("'pool.processes[0].pid' is no number"));
+  EXPECT_THAT(refusal("\"pid\":900", "\"pid\":4294967296"),
+              HasSubstr("'pool.processes[0].pid' is out of range"));
   EXPECT_THAT(refusal("\"pid\":900,", ""), HasSubstr("'pool.processes[0].pid' is missing"));
-  EXPECT_THAT(refusal("\"memory\":12", "\"memory\":-2"), HasSubstr("'pool.memory' is no descriptor"));
-  EXPECT_THAT(refusal("\"kind\":\"lobby\"", "\"kind\":\"hall\""), HasSubstr("'pool.processes[1].kind' is none of the words"));
-  EXPECT_THAT(refusal("\"nobody_serves\":true", "\"nobody_serves\":1"), HasSubstr("'pool.nobody_serves' is neither true nor false"));
-  EXPECT_THAT(refusal("\"pipes\":[18,-1,19]", "\"pipes\":[18,-1]"), HasSubstr("'pool.processes[0].source.pipes' is no list of 3"));
-  EXPECT_THAT(refusal("half%20a", "half%2"), HasSubstr("'pool.processes[0].source.lines[0]' is no text"));
+  EXPECT_THAT(refusal("\"memory\":12", "\"memory\":-2"),
+              HasSubstr("'pool.memory' is no descriptor"));
+  EXPECT_THAT(refusal("\"kind\":\"lobby\"", "\"kind\":\"hall\""),
+              HasSubstr("'pool.processes[1].kind' is none of the words"));
+  EXPECT_THAT(refusal("\"nobody_serves\":true", "\"nobody_serves\":1"),
+              HasSubstr("'pool.nobody_serves' is neither true nor false"));
+  EXPECT_THAT(refusal("\"pipes\":[18,-1,19]", "\"pipes\":[18,-1]"),
+              HasSubstr("'pool.processes[0].source.pipes' is no list of 3"));
+  EXPECT_THAT(refusal("half%20a", "half%2"),
+              HasSubstr("'pool.processes[0].source.lines[0]' is no text"));
 }
 
 TEST(State, WhatAnotherVersionHasAddedIsLeftAlone) {
@@ -182,8 +194,7 @@ TEST(State, FormatsHaveToBeTheSame) {
   EXPECT_TRUE(check_formats(ours, ours));
   Formats theirs = ours;
   ++theirs.memory;
-  EXPECT_THAT(check_formats(theirs, ours).error().message,
-              HasSubstr("shared memory has format"));
+  EXPECT_THAT(check_formats(theirs, ours).error().message, HasSubstr("shared memory has format"));
   theirs = ours;
   ++theirs.handover;
   EXPECT_THAT(check_formats(theirs, ours).error().message, HasSubstr("needs a restart"));

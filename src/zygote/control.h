@@ -3,7 +3,8 @@
 // Overseer asks for children, zygote answers; each message is one fixed struct, followed by text where its kind says so.
 // Without preloading a child, as long as it loads, writes into the same socket what a zygote that loads would.
 //
-// Both ends are the same program, forked: no versions, no byte order. What comes from the zygote is still checked, because
+// Both ends run on one machine: no byte order. After a binary upgrade the overseer is another program than the zygote, and goes on with it only if
+// that has the same kFormat. What comes from the zygote is still checked, because
 // application code ran in that process.
 #pragma once
 
@@ -20,6 +21,8 @@
 #include "os/fd.h"
 
 namespace bladepsgi::zygote {
+
+inline constexpr std::uint32_t kFormat = 1;
 
 enum class MessageKind : std::uint32_t {
   // overseer → zygote; descriptors of the child come with it: standard output and error (not with raw output), log channel,
