@@ -102,6 +102,10 @@ struct Config {
   std::uint32_t reload_step = 0;
   std::string probe;  // path and query; empty: none
   std::chrono::milliseconds probe_timeout{};
+  std::uint32_t canary = 0;  // percent of the workers; 0: none
+  std::uint32_t canary_requests = 0;
+  std::chrono::milliseconds canary_time{};
+  std::uint32_t canary_slowness = 0;  // 0: any
 
   // Processes
   std::string proctitle_prefix;

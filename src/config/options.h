@@ -87,6 +87,13 @@ struct OptionalNumber {
   std::uint32_t most;
 };
 
+// In percent, with or without the sign.
+struct Share {
+  std::uint32_t Config::*field;
+  std::uint32_t least;
+  std::uint32_t most = 100;
+};
+
 struct FileMode {
   std::uint32_t Config::*field;
 };
@@ -141,6 +148,7 @@ using Kind = std::variant<Flag,
                           UrlPrefix,
                           Number,
                           OptionalNumber,
+                          Share,
                           FileMode,
                           Size,
                           Duration,
@@ -321,6 +329,21 @@ inline constexpr std::array kOptions{
            "from 200 to 399, the running generation stays."},
     Option{"probe-timeout", "", "TIME", "30s", "", Section::Application,
            Duration{&Config::probe_timeout, kShortest, kLongest}, "How long that answer may take."},
+    Option{"canary", "", "SHARE", "0%", "", Section::Application, Share{&Config::canary, 0},
+           "When the application is loaded again, let this share of the workers change over first, "
+           "at least one, and see how they do: when one of them crashes, or more of their requests "
+           "fail than of the others', workers of the running generation take their places again. "
+           "0% changes over without a trial."},
+    Option{"canary-requests", "", "NUMBER", "100", "", Section::Application,
+           Number{&Config::canary_requests, 1, 1'000'000},
+           "So many requests to these workers are enough to tell."},
+    Option{"canary-time", "", "TIME", "30s", "", Section::Application,
+           Duration{&Config::canary_time, kShortest, kLongest},
+           "How long to wait for so many; then what there is decides."},
+    Option{"canary-slowness", "", "NUMBER", "4", "", Section::Application,
+           Number{&Config::canary_slowness, 0, 1000},
+           "They are no good either when their requests take so many times as long as the others', "
+           "on the average of at least 20, and a quarter of a second longer. 0 for however long."},
 
     Option{"workers", "", "NUMBER", "", "one for each processor, at least 2", Section::Processes,
            Number{&Config::workers, 1, kMostWorkers},

@@ -250,6 +250,11 @@ std::string LogSink::finish(SourceId id) {
   return source->last_error;
 }
 
+std::string LogSink::last_error(SourceId id) const {
+  const auto found = sources_.find(id);
+  return found != sources_.end() ? found->second->last_error : std::string();
+}
+
 void LogSink::drain(std::chrono::milliseconds limit) {
   for (auto next = sources_.begin(); next != sources_.end();) {
     const SourceId id = (next++)->first;  // finish may erase it

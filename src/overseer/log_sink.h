@@ -69,6 +69,9 @@ class LogSink {
   // log channel; empty: none.
   std::string finish(SourceId id);
 
+  // As finish, of a process that lives.
+  [[nodiscard]] std::string last_error(SourceId id) const;
+
   // Reads what has arrived from everybody and writes it out, waiting at most that long for a stuck reader.
   void drain(std::chrono::milliseconds limit);
 

@@ -236,6 +236,10 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
   pool.shared_memory = config.shared_memory;
   pool.load_timeout = config.load_timeout;
   pool.reload_step = config.reload_step;
+  pool.canary = config.canary;
+  pool.judgement = {.requests = config.canary_requests,
+                    .time = config.canary_time,
+                    .slowness = config.canary_slowness};
   if (!config.probe.empty() && (config.probe.front() != '/' ||
                                 std::any_of(config.probe.begin(), config.probe.end(),
                                             [](char c) { return c <= ' ' || c >= '\x7f'; }))) {

@@ -150,13 +150,18 @@ void Overseer::on_reload_command(const Session& session) {
   session.progress("the application is loaded anew beside the running one");
   reload(fmt::format("through the control socket by user {} (pid {})", session.peer().user,
                      session.peer().pid),
-         [session](const Pool::ReloadOutcome& outcome) {
-           if (outcome.is_done) {
-             session.succeed(json::Object().add("outcome", outcome.text));
-           } else {
-             session.fail(config::ExitCode::ApplicationNotLoaded, outcome.text);
-           }
-         });
+         {.on_outcome =
+              [session](const Pool::Outcome& outcome) {
+                if (outcome.is_done) {
+                  session.succeed(json::Object().add("outcome", outcome.text));
+                } else {
+                  session.fail(config::ExitCode::ApplicationNotLoaded, outcome.text);
+                }
+              },
+          .on_progress =
+              [session](const std::string& text) {
+                session.progress(text);
+              }});
 }
 
 void Overseer::on_scale_command(const json::Object& arguments, const Session& session) {
@@ -302,22 +307,23 @@ void Overseer::stay_alive() {
   alive_timer_ = loop_.call_at(os::monotonic_now() + *interval, [this] { stay_alive(); });
 }
 
-void Overseer::reload(const std::string& why,
-                      std::function<void(const Pool::ReloadOutcome&)> on_outcome) {
+void Overseer::reload(const std::string& why, Pool::Waiter waiter) {
   ++reloads_;
   service_manager_.reloading("the application is loaded anew beside the running one");
+  auto on_outcome = [this,
+                     on_outcome = std::move(waiter.on_outcome)](const Pool::Outcome& outcome) {
+    --reloads_;
+    if (reloads_ == 0 && !stop_.is_stopping()) {
+      service_manager_.ready(outcome.is_done
+                                 ? fmt::format("requests are served, by {}", outcome.text)
+                                 : fmt::format("requests are served; the last reload has "
+                                               "failed: {}",
+                                               outcome.text));
+    }
+    if (on_outcome) on_outcome(outcome);
+  };
   pools_.front().reload(
-      why, [this, on_outcome = std::move(on_outcome)](const Pool::ReloadOutcome& outcome) {
-        --reloads_;
-        if (reloads_ == 0 && !stop_.is_stopping()) {
-          service_manager_.ready(outcome.is_done
-                                     ? fmt::format("requests are served, by {}", outcome.text)
-                                     : fmt::format("requests are served; the last reload has "
-                                                   "failed: {}",
-                                                   outcome.text));
-        }
-        if (on_outcome) on_outcome(outcome);
-      });
+      why, {.on_outcome = std::move(on_outcome), .on_progress = std::move(waiter.on_progress)});
 }
 
 void Overseer::on_signals() {

@@ -48,8 +48,7 @@ class Overseer {
   Result<void> start();
   void on_ready();
   void stay_alive();
-  void reload(const std::string& why,
-              std::function<void(const Pool::ReloadOutcome&)> on_outcome = {});
+  void reload(const std::string& why, Pool::Waiter waiter = {});
   void on_signals();
   void reap();
   void request_stop(supervise::StopRequest request);

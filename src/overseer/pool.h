@@ -30,6 +30,7 @@
 #include "shm/mapping.h"
 #include "shm/objects.h"
 #include "shm/scoreboard.h"
+#include "supervise/canary.h"
 #include "supervise/reload_policy.h"
 #include "supervise/restart_policy.h"
 #include "supervise/scaling_policy.h"
@@ -59,14 +60,20 @@ class Pool {
   // Creates sockets and shared memory and starts the first processes. Error: nothing was left behind.
   Result<void> start();
 
-  struct ReloadOutcome {
+  struct Outcome {
     bool is_done = false;
     std::string text;  // what has become of it, for people; why it failed
   };
 
+  // Who waits for something. `on_outcome` is called once, `on_progress` as often as there is something to say; both may be empty.
+  struct Waiter {
+    std::function<void(const Outcome&)> on_outcome;
+    std::function<void(const std::string&)> on_progress;
+  };
+
   // Loads the application anew, beside the running generation, and lets the workers change over when it is good. `why` is for the log.
-  // `on_outcome` is called once, when all have changed over or nothing has come of it; it may be empty.
-  void reload(std::string_view why, std::function<void(const ReloadOutcome&)> on_outcome = {});
+  // The outcome is there when all have changed over or nothing has come of it.
+  void reload(std::string_view why, Waiter waiter = {});
 
   struct ScaleOutcome {
     bool is_done = false;
@@ -126,6 +133,9 @@ class Pool {
     os::EventLoop::TimerId load_deadline;
     bool is_given_up = false;              // it had its time to load
     os::EventLoop::TimerId kill_deadline;  // told to leave, and until when that is waited for
+    bool has_opened = false;               // of a worker: it serves everybody who comes
+    bool is_canary = false;                // tried beside workers of an older generation
+    supervise::Tally before{};             // of a worker, what it had done when the trial began
   };
 
   using ProcessList = std::list<Process>;
@@ -148,6 +158,18 @@ class Pool {
     // Of what the loader asked for; without preloading the first worker's run of it counts.
     std::optional<std::vector<std::string>> auxiliary_names;
     os::EventLoop::TimerId load_deadline;
+  };
+
+  // While some workers of the candidate serve, and are judged.
+  struct Trial {
+    std::vector<std::uint32_t> numbers;  // of the workers that are exchanged for it
+    supervise::Tally canaries;           // of those that have ended meanwhile
+    supervise::Tally others;
+    supervise::Tally others_before;
+    os::Monotonic began{};  // when all of them were there; epoch: they are not yet
+    os::Monotonic reported{};
+    std::string last_error;  // that one of them has logged
+    os::EventLoop::TimerId look;
   };
 
   // Both ends, so that what is under way outlives who sends and who receives.
@@ -178,6 +200,25 @@ class Pool {
   void accept_candidate();
   void reject_candidate();
   void report_reload(bool is_done, std::string text);
+  void begin_trial();
+  void continue_trial();
+  void seat_canary(Process& canary);
+  void tell_to_step_back(Process& process);
+  void note_end_in_trial(const Process& process,
+                         const shm::SlotSnapshot& last,
+                         const std::string& last_error);
+  void look_at_trial();
+  void judge_trial();
+  std::vector<std::uint32_t> end_trial();
+  void roll_back_trial(std::uint32_t generation, const std::vector<std::uint32_t>& numbers);
+  void give_up_canary_without_successor(std::uint32_t number);
+  void announce_rollback();
+  [[nodiscard]] bool is_on_trial(const Process& process) const;
+  // Of a generation that is not accepted, and does not serve.
+  [[nodiscard]] bool is_behind_the_scenes(const Process& process) const;
+  [[nodiscard]] supervise::Trial tally_trial() const;
+  [[nodiscard]] std::string describe_trial() const;
+  [[nodiscard]] std::string_view phase_name() const;
   void seat(Handle process);
   void on_control(std::uint32_t generation);
   void on_auxiliary_requested(const zygote::ReceivedMessage& message);
@@ -273,8 +314,14 @@ class Pool {
   std::optional<ZygoteLink> candidate_;
   os::Fd probation_;  // to its first worker, which serves nobody else while this is open
   supervise::ReloadPolicy reload_;
-  std::vector<std::function<void(const ReloadOutcome&)>> reload_waits_;       // for this one
-  std::vector<std::function<void(const ReloadOutcome&)>> next_reload_waits_;  // for the next
+  std::vector<Waiter> reload_waits_;       // for this one
+  std::vector<Waiter> next_reload_waits_;  // for the next
+  std::optional<Trial> trial_;
+  // While the workers that were tried are exchanged for others again.
+  std::string rollback_reason_;
+  os::Monotonic rollback_end_{};  // of the time that those who still have a request get
+  os::EventLoop::TimerId rollback_look_;
+  std::optional<ReloadView::Last> last_reload_;
   bool reloads_when_ready_ = false;
   os::EventLoop::TimerId overdue_look_;
 

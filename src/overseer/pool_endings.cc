@@ -88,6 +88,7 @@ void Pool::process_ended(Handle handle, int status) {
     last = board_->retire(*handle->slot);
   }
   handle->child.mark_reaped();
+  if (last) note_end_in_trial(*handle, *last, last_error);
   const Process process = std::move(*handle);
   processes_.erase(handle);
   board_->set_generations(zygote_.generation, oldest_generation());
@@ -166,6 +167,13 @@ void Pool::process_ended(Handle handle, int status) {
   }
   if (candidate_ && process.generation == candidate_->generation &&
       (process.kind == Kind::Worker || process.kind == Kind::Zygote)) {
+    if (process.is_canary && (has_left || has_timed_out)) {
+      environment_.log->log(has_left ? Severity::Log : Severity::Error,
+                            (has_left ? fmt::format("{} (pid {}) has left", who, pid) : report) +
+                                "; a new one is started at once");
+      continue_trial();
+      return;
+    }
     on_candidate_failed(!candidate_->failure.empty() ? candidate_->failure
                         : !last_error.empty()        ? last_error
                                                      : report);
@@ -182,9 +190,10 @@ void Pool::process_ended(Handle handle, int status) {
     }
     return;
   }
-  if (process.is_leaving || has_successor(process)) {
+  if (process.is_leaving || process.is_canary || has_successor(process)) {
     if (!is_expected)
       environment_.log->log(Severity::Error, report + "; its successor is there already");
+    announce_rollback();
     announce_changeover();
     return;
   }
@@ -232,6 +241,10 @@ void Pool::process_ended(Handle handle, int status) {
   const bool is_soon = has_zygote && delay == supervise::Duration::zero();
   if (process.kind == Kind::Worker && !is_soon) warn_if_nobody_serves();
   schedule(position, process.kind, process.number, delay);
+  if (process.kind == Kind::Worker && !is_soon) {
+    give_up_canary_without_successor(process.number);
+    announce_rollback();
+  }
 }
 
 void Pool::warn_if_nobody_serves() {
@@ -294,7 +307,7 @@ void Pool::restart(Kind kind, std::uint32_t number) {
           std::any_of(processes_.begin(), processes_.end(), [this, number](const Process& process) {
             return process.kind == Kind::Worker && process.number == number &&
                    !process.is_leaving && !process.is_being_replaced &&
-                   process.generation == zygote_.generation;
+                   (process.generation == zygote_.generation || process.is_canary);
           });
       if (!is_there) request_worker(number);
       break;
