@@ -124,6 +124,7 @@ struct Config {
   std::uint32_t max_requests = 0;            // 0: any number
   std::chrono::milliseconds max_lifetime{};  // 0: for ever
   std::uint64_t max_memory = 0;              // 0: any amount
+  std::uint32_t recycle_share = 0;           // percent of the workers
 
   // Sockets
   std::string control_socket_path;  // "none"; empty: where bladectl looks

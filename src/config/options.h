@@ -398,6 +398,10 @@ inline constexpr std::array kOptions{
            Size{&Config::max_memory, 0, kPebi},
            "Replace a worker that has more memory than this for itself, without what it shares "
            "with others; 0 for no limit. Looked at between requests, once a second at most."},
+    Option{"recycle-share", "", "SHARE", "25%", "", Section::Processes,
+           Share{&Config::recycle_share, 1},
+           "At most this share of the workers, but at least one, is replaced at once for these "
+           "reasons, or by bladectl recycle."},
     Option{"shared-memory", "", "SIZE", "64M", "", Section::Processes,
            Size{&Config::shared_memory, kMebi, 1024 * kGibi},
            "Address space for shared semaphores and atomics. Only what is used takes memory."},

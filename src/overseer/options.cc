@@ -236,6 +236,7 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
   pool.shared_memory = config.shared_memory;
   pool.load_timeout = config.load_timeout;
   pool.reload_step = config.reload_step;
+  pool.recycle_share = config.recycle_share;
   pool.canary = config.canary;
   pool.judgement = {.requests = config.canary_requests,
                     .time = config.canary_time,

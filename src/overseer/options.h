@@ -39,7 +39,8 @@ struct PoolOptions {
   std::uint32_t reload_step = 1;  // workers that change over at once
   std::string probe;              // what a new generation is asked for; empty: nothing
   std::chrono::milliseconds probe_timeout{};
-  std::uint32_t canary = 0;  // percent of the workers that are tried first; 0: none
+  std::uint32_t recycle_share = 25;  // percent of the workers that are replaced at once
+  std::uint32_t canary = 0;          // percent of the workers that are tried first; 0: none
   supervise::CanaryOptions judgement;
   zygote::Options zygote;
 };

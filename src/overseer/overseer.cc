@@ -103,6 +103,11 @@ void Overseer::add_commands() {
                  .run = [this](const json::Object& arguments, const Session& session) {
                    on_scale_command(arguments, session);
                  }});
+  control_->add({.name = "recycle",
+                 .arguments = {"worker"},
+                 .run = [this](const json::Object& arguments, const Session& session) {
+                   on_recycle_command(arguments, session);
+                 }});
   control_->add({.name = "stop",
                  .arguments = {"fast", "immediate"},
                  .run = [this](const json::Object& arguments, const Session& session) {
@@ -186,6 +191,29 @@ void Overseer::on_scale_command(const json::Object& arguments, const Session& se
                                                          : config::ExitCode::Failure,
                  scaled.error().message);
   }
+}
+
+void Overseer::on_recycle_command(const json::Object& arguments, const Session& session) {
+  const auto worker = control::number(arguments, "worker", 0, config::kMostWorkers - 1);
+  if (!worker) return session.fail(config::ExitCode::Usage, worker.error().message);
+  if (pools_.empty()) return session.fail(config::ExitCode::Failure, "the server has not started");
+  const auto number = *worker ? std::optional(static_cast<std::uint32_t>(**worker)) : std::nullopt;
+  pools_.front().recycle_workers(
+      fmt::format("through the control socket by user {} (pid {})", session.peer().user,
+                  session.peer().pid),
+      number,
+      {.on_outcome =
+           [session](const Pool::Outcome& outcome) {
+             if (outcome.is_done) {
+               session.succeed(json::Object().add("outcome", outcome.text));
+             } else {
+               session.fail(config::ExitCode::Failure, outcome.text);
+             }
+           },
+       .on_progress =
+           [session](const std::string& text) {
+             session.progress(text);
+           }});
 }
 
 // Once a second, to whoever waits.

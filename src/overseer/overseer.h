@@ -40,6 +40,7 @@ class Overseer {
   void add_commands();
   void on_reload_command(const Session& session);
   void on_scale_command(const json::Object& arguments, const Session& session);
+  void on_recycle_command(const json::Object& arguments, const Session& session);
   void on_stop_command(const json::Object& arguments, const Session& session);
   void report_stop();
   void answer_stop(int exit_code);

@@ -191,6 +191,7 @@ void Pool::announce_changeover() {
       fmt::format("{} changed over", wanted == 1 ? std::string("the worker has")
                                                  : fmt::format("all {} workers have", wanted)));
   follow(reload_.on(supervise::ReloadPolicy::Event::ChangedOver), {});
+  recycle();
 }
 
 void Pool::publish() {
@@ -305,6 +306,7 @@ void Pool::stop_accepting_restarts() {
   is_stopping_ = true;
   reloads_when_ready_ = false;
   end_trial();
+  end_recycling("the server stops");
   environment_.loop->cancel(rollback_look_);
   follow(reload_.on(supervise::ReloadPolicy::Event::Stopping), "the server stops");
   environment_.loop->cancel(zygote_.load_deadline);

@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -90,6 +91,9 @@ class Pool {
   // So many more, or fewer.
   void scale_by(int difference, std::string_view why);
 
+  // Replaces this worker, or all there are, a share at once, each when its replacement is ready. The outcome is there when they have gone.
+  void recycle_workers(std::string_view why, std::optional<std::uint32_t> number, Waiter waiter);
+
   // True when the pid was one of ours.
   bool on_reaped(os::Ended ended);
 
@@ -123,6 +127,7 @@ class Pool {
     bool is_leaving = false;   // told to leave, or replaced: its end is expected
     bool is_rejected = false;  // killed with the generation that it belongs to
     bool wants_replacement = false;
+    bool is_unwanted = false;        // somebody has asked for its replacement
     bool is_being_replaced = false;  // by one that has been asked for
     bool is_overdue = false;         // its request has outlived every limit, and it was killed
     os::Monotonic started{};
@@ -170,6 +175,13 @@ class Pool {
     os::Monotonic reported{};
     std::string last_error;  // that one of them has logged
     os::EventLoop::TimerId look;
+  };
+
+  // Somebody who has asked for the replacement of workers.
+  struct Recycling {
+    std::set<LogSink::SourceId> left;  // that are still there
+    std::size_t all = 0;
+    Waiter waiter;
   };
 
   // Both ends, so that what is under way outlives who sends and who receives.
@@ -229,6 +241,8 @@ class Pool {
   void warn_if_nobody_serves();
   void kill_overdue();
   void recycle();
+  void note_end_of_recycled(const Process& process, const std::string& reason);
+  void end_recycling(const std::string& reason);
   void request_missing_workers();
   void open_positions();
   void want(std::uint32_t number);
@@ -323,6 +337,7 @@ class Pool {
   os::EventLoop::TimerId rollback_look_;
   std::optional<ReloadView::Last> last_reload_;
   bool reloads_when_ready_ = false;
+  std::list<Recycling> recyclings_;
   os::EventLoop::TimerId overdue_look_;
 
   supervise::ScalingPolicy scaling_;

@@ -312,6 +312,7 @@ void Pool::on_zygote_loaded(milliseconds took) {
     announce_changeover();
   }
   scale();
+  recycle();
 }
 
 void Pool::on_worker_loaded(Process& worker, milliseconds took) {

@@ -260,6 +260,7 @@ void Pool::reject_candidate() {
   roll_back_trial(generation, numbers);
   if (!has_zygote && !is_stopping_)
     schedule(zygote_position_, Kind::Zygote, 0, std::chrono::seconds(1));
+  recycle();
 }
 
 }  // namespace bladepsgi::overseer
