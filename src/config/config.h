@@ -147,6 +147,8 @@ struct Config {
   std::chrono::milliseconds request_wait{};
   std::chrono::milliseconds request_timeout{};  // 0: none
   std::chrono::milliseconds request_timeout_grace{};
+  std::chrono::milliseconds start_timeout{};
+  std::chrono::milliseconds exit_timeout{};
   std::chrono::milliseconds queue_timeout{};  // 0: none
 
   // Request limits

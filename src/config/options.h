@@ -480,6 +480,14 @@ inline constexpr std::array kOptions{
            Duration{&Config::request_timeout_grace, std::chrono::milliseconds{0}, kLongest},
            "How long after that an application that goes on all the same is ended: with status "
            "504 where nothing has been sent, and a new worker in its place."},
+    Option{"start-timeout", "", "TIME", "60s", "", Section::TimeLimits,
+           Duration{&Config::start_timeout, kShortest, kLongest},
+           "How long on_worker_start may take in a new worker; then it is ended, and another one "
+           "is tried after a growing pause."},
+    Option{"exit-timeout", "", "TIME", "30s", "", Section::TimeLimits,
+           Duration{&Config::exit_timeout, kShortest, kLongest},
+           "How long on_worker_exit and END blocks may take in a worker that leaves; then it is "
+           "ended."},
     Option{"queue-timeout", "", "TIME", "0", "", Section::TimeLimits,
            Duration{&Config::queue_timeout, std::chrono::milliseconds{0}, kLongest},
            "Answer a request with status 503 when it has waited longer before it reaches the "

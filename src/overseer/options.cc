@@ -50,6 +50,8 @@ worker::Options make_worker_options(const config::Config& config, std::uint32_t 
                        .memory = config.max_memory};
   options.time_limit.limit = config.request_timeout;
   options.time_limit.grace = config.request_timeout_grace;
+  options.start_timeout = config.start_timeout;
+  options.exit_timeout = config.exit_timeout;
   options.queue_timeout = config.queue_timeout;
   worker::ExchangeOptions& exchange = options.exchange;
   exchange.head_timeout = config.head_timeout;

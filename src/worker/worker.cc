@@ -38,6 +38,7 @@
 #include "worker/inheritance.h"
 #include "worker/patience.h"
 #include "worker/signals.h"
+#include "worker/watchdog.h"
 
 namespace bladepsgi::worker {
 
@@ -149,7 +150,12 @@ class Worker {
 
   int run() {
     os::unblock_all_signals();
-    if (!app_.start_worker()) return 1;
+    {
+      const Watchdog watchdog("on_worker_start", "--start-timeout",
+                              inheritance_.options.start_timeout, app_, channel_,
+                              inheritance_.number);
+      if (!app_.start_worker()) return 1;
+    }
     slot_.become_idle();
     if (inheritance_.probation >= 0) {
       channel_.ready(::getpid());
@@ -933,6 +939,8 @@ class Worker {
     }
     give_up_kept();
     slot_.set_state(shm::State::Draining);
+    const Watchdog watchdog("on_worker_exit or an END block", "--exit-timeout",
+                            inheritance_.options.exit_timeout, app_, channel_, inheritance_.number);
     app_.leave();
     slot_.set_state(shm::State::Gone);
   }
