@@ -648,7 +648,8 @@ inline constexpr std::array kVariables{
     Variable{"FCGI_SOCKET_PATH", "listen"},
     Variable{"FCGI_LISTEN_QUEUE", "backlog"},
     Variable{"FCGI_SOCKET_PERM", "socket-mode"},
-    Variable{"PM_MAX_REQUESTS", ""},
+    Variable{"PM_MAX_REQUESTS", "max-requests"},
+    Variable{"PM_MAX_SIZE", ""},
 };
 
 // All of them, that of Option::letters first.
