@@ -90,7 +90,9 @@ class Reader {
                           in_quotes("--" + std::string(name))};
       if (line_.arguments.find(name) == nullptr) line_.arguments.add(name, true);
     }
-    const std::size_t wanted = command.word.kind == Word::Kind::None ? 1 : 2;
+    const std::size_t wanted = command.word.kind == Word::Kind::None                ? 1
+                               : command.word.is_optional && arguments_.size() == 1 ? 1
+                                                                                    : 2;
     if (arguments_.size() > wanted)
       return UsageError{"command " + in_quotes(command.name) + ": too many arguments, " +
                         in_quotes(arguments_[wanted]) + " is one"};

@@ -27,6 +27,7 @@ struct Word {
   Kind kind = Kind::None;
   std::string_view name;   // of the argument
   std::string_view shown;  // "NUMBER"
+  bool is_optional = false;
 };
 
 struct Command {
@@ -59,6 +60,14 @@ inline constexpr std::array kCommands{
                 "worker has changed over, or until that has failed: the reason is shown then, "
                 "and the running one serves on.",
             .show = reload_text},
+    Command{.name = "recycle",
+            .help = "Replace the worker of that number, or all of them, --recycle-share at a time: "
+                    "each leaves when its replacement is ready. Wait until they have gone.",
+            .word = {.kind = Word::Kind::Number,
+                     .name = "worker",
+                     .shown = "NUMBER",
+                     .is_optional = true},
+            .show = outcome_text},
     Command{.name = "reopen",
             .help = "Open the file of the access log anew (SIGUSR1), after it has been renamed to "
                     "begin another one.",

@@ -39,7 +39,10 @@ constexpr std::array kOptions{
 
 std::string head_of(const Command& command) {
   std::string head(command.name);
-  if (command.word.kind != Word::Kind::None) head += " " + std::string(command.word.shown);
+  if (command.word.kind != Word::Kind::None) {
+    const std::string shown(command.word.shown);
+    head += command.word.is_optional ? " [" + shown + "]" : " " + shown;
+  }
   return head;
 }
 

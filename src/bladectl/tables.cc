@@ -10,6 +10,8 @@
 #include <ctime>
 #include <vector>
 
+#include "base/text.h"
+
 namespace bladepsgi::bladectl {
 
 namespace {
@@ -124,6 +126,24 @@ void add_lobby(std::string& out, const json::Value& lobby) {
              fmt::format("{} of {} permits free", text_of(*permits, "free"),
                          text_of(*permits, "configured")));
   }
+}
+
+// Each line of the reason is one of the table.
+void add_reload(std::string& out, const json::Value& reload) {
+  if (const std::string phase = text_of(reload, "phase"); phase != "idle") {
+    std::string text = phase;
+    if (reload.find("progress") != nullptr) text += ": " + text_of(reload, "progress");
+    add_line(out, "reload", text);
+  }
+  const json::Value* last = reload.find("last");
+  if (last == nullptr) return;
+  add_line(out, "last reload",
+           fmt::format("{} at {}", text_of(*last, "outcome"), local_time(last->find("when"))));
+  const json::Value* reason = last->find("reason");
+  const std::string* text = reason != nullptr ? reason->as_string() : nullptr;
+  if (text == nullptr || text_of(*last, "outcome") != "failed") return;
+  for (const std::string_view line : split(*text, '\n'))
+    add_line(out, "", escaped(line, false));
 }
 
 void add_objects(std::string& out, const json::Value& status, std::string_view kind) {
@@ -252,9 +272,14 @@ std::string status_text(const json::Value& status) {
       generation += ", oldest that is left " + oldest;
     add_line(out, "generation", generation);
   }
+  if (const json::Value* reload = status.find("reload")) add_reload(out, *reload);
   if (const json::Value* workers = status.find("workers"))
     add_line(out, "workers", worker_counts(*workers));
-  if (status.find("requests") != nullptr) add_line(out, "requests", text_of(status, "requests"));
+  if (status.find("requests") != nullptr) {
+    std::string requests = text_of(status, "requests");
+    if (status.find("failures") != nullptr) requests += ", failed " + text_of(status, "failures");
+    add_line(out, "requests", requests);
+  }
   if (const json::Value* events = status.find("events")) add_line(out, "events", counts(events));
   if (const json::Value* lobby = status.find("lobby")) add_lobby(out, *lobby);
   add_objects(out, status, "semaphores");

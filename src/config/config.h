@@ -102,6 +102,10 @@ struct Config {
   std::uint32_t reload_step = 0;
   std::string probe;  // path and query; empty: none
   std::chrono::milliseconds probe_timeout{};
+  std::uint32_t canary = 0;  // percent of the workers; 0: none
+  std::uint32_t canary_requests = 0;
+  std::chrono::milliseconds canary_time{};
+  std::uint32_t canary_slowness = 0;  // 0: any
 
   // Processes
   std::string proctitle_prefix;
@@ -120,6 +124,7 @@ struct Config {
   std::uint32_t max_requests = 0;            // 0: any number
   std::chrono::milliseconds max_lifetime{};  // 0: for ever
   std::uint64_t max_memory = 0;              // 0: any amount
+  std::uint32_t recycle_share = 0;           // percent of the workers
 
   // Sockets
   std::string control_socket_path;  // "none"; empty: where bladectl looks
@@ -142,6 +147,8 @@ struct Config {
   std::chrono::milliseconds request_wait{};
   std::chrono::milliseconds request_timeout{};  // 0: none
   std::chrono::milliseconds request_timeout_grace{};
+  std::chrono::milliseconds start_timeout{};
+  std::chrono::milliseconds exit_timeout{};
   std::chrono::milliseconds queue_timeout{};  // 0: none
 
   // Request limits

@@ -567,19 +567,25 @@ TEST(ScriptForm, LooksAtTheEnvironment) {
   const Environment environment{{"FCGI_SOCKET_PATH", "/run/e.sock"},
                                 {"FCGI_LISTEN_QUEUE", "50"},
                                 {"FCGI_SOCKET_PERM", "0666"},
-                                {"PM_MAX_REQUESTS", "100"}};
+                                {"PM_MAX_REQUESTS", "100"},
+                                {"PM_MAX_SIZE", "200000"}};
   const Parsed parsed = parse_script({}, environment);
   const auto& config = std::get<Config>(parsed);
   EXPECT_EQ(listeners_of(config), "fastcgi /run/e.sock");
   EXPECT_EQ(config.backlog, 50U);
   EXPECT_EQ(config.socket_mode, 0666U);
-  EXPECT_THAT(config.notes, testing::ElementsAre(HasSubstr("PM_MAX_REQUESTS")));
-  const Parsed overruled = parse_script({"-l", ":9000", "--backlog=9"}, environment);
+  EXPECT_EQ(config.max_requests, 100U);
+  EXPECT_THAT(config.notes, testing::ElementsAre(HasSubstr("PM_MAX_SIZE")));
+  const Parsed overruled =
+      parse_script({"-l", ":9000", "--backlog=9", "--max-requests=7"}, environment);
+  EXPECT_EQ(std::get<Config>(overruled).max_requests, 7U);
   EXPECT_EQ(listeners_of(std::get<Config>(overruled)), "fastcgi :9000");
   EXPECT_EQ(std::get<Config>(overruled).backlog, 9U);
   const Parsed wrong = parse_script({}, {{"FCGI_LISTEN_QUEUE", "x"}});
   EXPECT_THAT(std::get<UsageError>(wrong).message,
               AllOf(HasSubstr("FCGI_LISTEN_QUEUE"), HasSubstr("1 to 65535")));
+  const Parsed many = parse_script({}, {{"PM_MAX_REQUESTS", "many"}});
+  EXPECT_THAT(std::get<UsageError>(many).message, HasSubstr("PM_MAX_REQUESTS"));
   const Parsed empty = parse_script({}, {{"FCGI_LISTEN_QUEUE", ""}});
   EXPECT_EQ(std::get<Config>(empty).backlog, 1024U);
 }

@@ -121,6 +121,14 @@ bool try_store(const Kind& kind, std::string_view value, Config& config) {
             config.*number.field = static_cast<std::uint32_t>(*parsed);
             return true;
           },
+          [&](const Share& share) {
+            const std::string_view digits =
+                value.ends_with('%') ? value.substr(0, value.size() - 1) : value;
+            const std::optional<std::uint64_t> parsed = parse_decimal(digits);
+            if (!parsed || *parsed < share.least || *parsed > share.most) return false;
+            config.*share.field = static_cast<std::uint32_t>(*parsed);
+            return true;
+          },
           [&](const FileMode& mode) {
             const std::optional<std::uint32_t> parsed = parse_mode(value);
             if (!parsed) return false;
@@ -237,6 +245,9 @@ std::string accepted_values(const Option& option) {
           [](const OptionalNumber& number) {
             return std::to_string(number.least) + " to " + std::to_string(number.most);
           },
+          [](const Share& share) {
+            return std::to_string(share.least) + "% to " + std::to_string(share.most) + "%";
+          },
           [](const FileMode&) { return std::string{"octal, 0 to 0777"}; },
           [](const Size& size) {
             return with_unit(size.least, kSizeUnits) + " to " + with_unit(size.most, kSizeUnits);
@@ -283,6 +294,9 @@ std::optional<std::vector<std::string>> stored_values(const Option& option, cons
           [&](const OptionalNumber& number) -> std::optional<Values> {
             const std::optional<std::uint32_t>& stored = config.*number.field;
             return stored ? Values{std::to_string(*stored)} : Values{};
+          },
+          [&](const Share& share) -> std::optional<Values> {
+            return Values{std::to_string(config.*share.field) + "%"};
           },
           [&](const FileMode& mode) -> std::optional<Values> {
             std::string digits;

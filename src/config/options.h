@@ -87,6 +87,13 @@ struct OptionalNumber {
   std::uint32_t most;
 };
 
+// In percent, with or without the sign.
+struct Share {
+  std::uint32_t Config::*field;
+  std::uint32_t least;
+  std::uint32_t most = 100;
+};
+
 struct FileMode {
   std::uint32_t Config::*field;
 };
@@ -141,6 +148,7 @@ using Kind = std::variant<Flag,
                           UrlPrefix,
                           Number,
                           OptionalNumber,
+                          Share,
                           FileMode,
                           Size,
                           Duration,
@@ -321,6 +329,21 @@ inline constexpr std::array kOptions{
            "from 200 to 399, the running generation stays."},
     Option{"probe-timeout", "", "TIME", "30s", "", Section::Application,
            Duration{&Config::probe_timeout, kShortest, kLongest}, "How long that answer may take."},
+    Option{"canary", "", "SHARE", "0%", "", Section::Application, Share{&Config::canary, 0},
+           "When the application is loaded again, let this share of the workers change over first, "
+           "at least one, and see how they do: when one of them crashes, or more of their requests "
+           "fail than of the others', workers of the running generation take their places again. "
+           "0% changes over without a trial."},
+    Option{"canary-requests", "", "NUMBER", "100", "", Section::Application,
+           Number{&Config::canary_requests, 1, 1'000'000},
+           "So many requests to these workers are enough to tell."},
+    Option{"canary-time", "", "TIME", "30s", "", Section::Application,
+           Duration{&Config::canary_time, kShortest, kLongest},
+           "How long to wait for so many; then what there is decides."},
+    Option{"canary-slowness", "", "NUMBER", "4", "", Section::Application,
+           Number{&Config::canary_slowness, 0, 1000},
+           "They are no good either when their requests take so many times as long as the others', "
+           "on the average of at least 20, and a quarter of a second longer. 0 for however long."},
 
     Option{"workers", "", "NUMBER", "", "one for each processor, at least 2", Section::Processes,
            Number{&Config::workers, 1, kMostWorkers},
@@ -375,6 +398,10 @@ inline constexpr std::array kOptions{
            Size{&Config::max_memory, 0, kPebi},
            "Replace a worker that has more memory than this for itself, without what it shares "
            "with others; 0 for no limit. Looked at between requests, once a second at most."},
+    Option{"recycle-share", "", "SHARE", "25%", "", Section::Processes,
+           Share{&Config::recycle_share, 1},
+           "At most this share of the workers, but at least one, is replaced at once for these "
+           "reasons, or by bladectl recycle."},
     Option{"shared-memory", "", "SIZE", "64M", "", Section::Processes,
            Size{&Config::shared_memory, kMebi, 1024 * kGibi},
            "Address space for shared semaphores and atomics. Only what is used takes memory."},
@@ -453,6 +480,14 @@ inline constexpr std::array kOptions{
            Duration{&Config::request_timeout_grace, std::chrono::milliseconds{0}, kLongest},
            "How long after that an application that goes on all the same is ended: with status "
            "504 where nothing has been sent, and a new worker in its place."},
+    Option{"start-timeout", "", "TIME", "60s", "", Section::TimeLimits,
+           Duration{&Config::start_timeout, kShortest, kLongest},
+           "How long on_worker_start may take in a new worker; then it is ended, and another one "
+           "is tried after a growing pause."},
+    Option{"exit-timeout", "", "TIME", "30s", "", Section::TimeLimits,
+           Duration{&Config::exit_timeout, kShortest, kLongest},
+           "How long on_worker_exit and END blocks may take in a worker that leaves; then it is "
+           "ended."},
     Option{"queue-timeout", "", "TIME", "0", "", Section::TimeLimits,
            Duration{&Config::queue_timeout, std::chrono::milliseconds{0}, kLongest},
            "Answer a request with status 503 when it has waited longer before it reaches the "
@@ -613,7 +648,8 @@ inline constexpr std::array kVariables{
     Variable{"FCGI_SOCKET_PATH", "listen"},
     Variable{"FCGI_LISTEN_QUEUE", "backlog"},
     Variable{"FCGI_SOCKET_PERM", "socket-mode"},
-    Variable{"PM_MAX_REQUESTS", ""},
+    Variable{"PM_MAX_REQUESTS", "max-requests"},
+    Variable{"PM_MAX_SIZE", ""},
 };
 
 // All of them, that of Option::letters first.

@@ -250,6 +250,11 @@ std::string LogSink::finish(SourceId id) {
   return source->last_error;
 }
 
+std::string LogSink::last_error(SourceId id) const {
+  const auto found = sources_.find(id);
+  return found != sources_.end() ? found->second->last_error : std::string();
+}
+
 std::optional<SourceState> LogSink::describe(SourceId id) const {
   const auto found = sources_.find(id);
   if (found == sources_.end()) return std::nullopt;

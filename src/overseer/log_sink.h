@@ -85,6 +85,9 @@ class LogSink {
   // log channel; empty: none.
   std::string finish(SourceId id);
 
+  // As finish, of a process that lives.
+  [[nodiscard]] std::string last_error(SourceId id) const;
+
   // Writes out what waits, waiting at most that long for a stuck reader.
   void flush(std::chrono::milliseconds limit);
 

@@ -50,6 +50,8 @@ worker::Options make_worker_options(const config::Config& config, std::uint32_t 
                        .memory = config.max_memory};
   options.time_limit.limit = config.request_timeout;
   options.time_limit.grace = config.request_timeout_grace;
+  options.start_timeout = config.start_timeout;
+  options.exit_timeout = config.exit_timeout;
   options.queue_timeout = config.queue_timeout;
   worker::ExchangeOptions& exchange = options.exchange;
   exchange.head_timeout = config.head_timeout;
@@ -237,6 +239,11 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
   pool.shared_memory = config.shared_memory;
   pool.load_timeout = config.load_timeout;
   pool.reload_step = config.reload_step;
+  pool.recycle_share = config.recycle_share;
+  pool.canary = config.canary;
+  pool.judgement = {.requests = config.canary_requests,
+                    .time = config.canary_time,
+                    .slowness = config.canary_slowness};
   if (!config.probe.empty() && (config.probe.front() != '/' ||
                                 std::any_of(config.probe.begin(), config.probe.end(),
                                             [](char c) { return c <= ' ' || c >= '\x7f'; }))) {

@@ -15,6 +15,7 @@
 #include "overseer/control_socket.h"
 #include "overseer/listeners.h"
 #include "overseer/upgrade.h"
+#include "supervise/canary.h"
 #include "supervise/restart_policy.h"
 #include "supervise/scaling_policy.h"
 #include "zygote/inheritance.h"
@@ -39,6 +40,9 @@ struct PoolOptions {
   std::uint32_t reload_step = 1;  // workers that change over at once
   std::string probe;              // what a new generation is asked for; empty: nothing
   std::chrono::milliseconds probe_timeout{};
+  std::uint32_t recycle_share = 25;  // percent of the workers that are replaced at once
+  std::uint32_t canary = 0;          // percent of the workers that are tried first; 0: none
+  supervise::CanaryOptions judgement;
   zygote::Options zygote;
 };
 

@@ -126,6 +126,11 @@ void Overseer::add_commands() {
                                        session.peer().user, session.peer().pid),
                            &session);
                  }});
+  control_->add({.name = "recycle",
+                 .arguments = {"worker"},
+                 .run = [this](const json::Object& arguments, const Session& session) {
+                   on_recycle_command(arguments, session);
+                 }});
   control_->add({.name = "stop",
                  .arguments = {"fast", "immediate"},
                  .run = [this](const json::Object& arguments, const Session& session) {
@@ -173,13 +178,18 @@ void Overseer::on_reload_command(const Session& session) {
   session.progress("the application is loaded anew beside the running one");
   reload(fmt::format("through the control socket by user {} (pid {})", session.peer().user,
                      session.peer().pid),
-         [session](const Pool::ReloadOutcome& outcome) {
-           if (outcome.is_done) {
-             session.succeed(json::Object().add("outcome", outcome.text));
-           } else {
-             session.fail(config::ExitCode::ApplicationNotLoaded, outcome.text);
-           }
-         });
+         {.on_outcome =
+              [session](const Pool::Outcome& outcome) {
+                if (outcome.is_done) {
+                  session.succeed(json::Object().add("outcome", outcome.text));
+                } else {
+                  session.fail(config::ExitCode::ApplicationNotLoaded, outcome.text);
+                }
+              },
+          .on_progress =
+              [session](const std::string& text) {
+                session.progress(text);
+              }});
 }
 
 void Overseer::on_scale_command(const json::Object& arguments, const Session& session) {
@@ -204,6 +214,29 @@ void Overseer::on_scale_command(const json::Object& arguments, const Session& se
                                                          : config::ExitCode::Failure,
                  scaled.error().message);
   }
+}
+
+void Overseer::on_recycle_command(const json::Object& arguments, const Session& session) {
+  const auto worker = control::number(arguments, "worker", 0, config::kMostWorkers - 1);
+  if (!worker) return session.fail(config::ExitCode::Usage, worker.error().message);
+  if (pools_.empty()) return session.fail(config::ExitCode::Failure, "the server has not started");
+  const auto number = *worker ? std::optional(static_cast<std::uint32_t>(**worker)) : std::nullopt;
+  pools_.front().recycle_workers(
+      fmt::format("through the control socket by user {} (pid {})", session.peer().user,
+                  session.peer().pid),
+      number,
+      {.on_outcome =
+           [session](const Pool::Outcome& outcome) {
+             if (outcome.is_done) {
+               session.succeed(json::Object().add("outcome", outcome.text));
+             } else {
+               session.fail(config::ExitCode::Failure, outcome.text);
+             }
+           },
+       .on_progress =
+           [session](const std::string& text) {
+             session.progress(text);
+           }});
 }
 
 // Once a second, to whoever waits.
@@ -332,22 +365,23 @@ void Overseer::stay_alive() {
   alive_timer_ = loop_.call_at(os::monotonic_now() + *interval, [this] { stay_alive(); });
 }
 
-void Overseer::reload(const std::string& why,
-                      std::function<void(const Pool::ReloadOutcome&)> on_outcome) {
+void Overseer::reload(const std::string& why, Pool::Waiter waiter) {
   ++reloads_;
   service_manager_.reloading("the application is loaded anew beside the running one");
+  auto on_outcome = [this,
+                     on_outcome = std::move(waiter.on_outcome)](const Pool::Outcome& outcome) {
+    --reloads_;
+    if (reloads_ == 0 && !stop_.is_stopping()) {
+      service_manager_.ready(outcome.is_done
+                                 ? fmt::format("requests are served, by {}", outcome.text)
+                                 : fmt::format("requests are served; the last reload has "
+                                               "failed: {}",
+                                               outcome.text));
+    }
+    if (on_outcome) on_outcome(outcome);
+  };
   pools_.front().reload(
-      why, [this, on_outcome = std::move(on_outcome)](const Pool::ReloadOutcome& outcome) {
-        --reloads_;
-        if (reloads_ == 0 && !stop_.is_stopping()) {
-          service_manager_.ready(outcome.is_done
-                                     ? fmt::format("requests are served, by {}", outcome.text)
-                                     : fmt::format("requests are served; the last reload has "
-                                                   "failed: {}",
-                                                   outcome.text));
-        }
-        if (on_outcome) on_outcome(outcome);
-      });
+      why, {.on_outcome = std::move(on_outcome), .on_progress = std::move(waiter.on_progress)});
 }
 
 void Overseer::on_signals() {

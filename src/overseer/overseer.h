@@ -43,6 +43,7 @@ class Overseer {
   void add_commands();
   void on_reload_command(const Session& session);
   void on_scale_command(const json::Object& arguments, const Session& session);
+  void on_recycle_command(const json::Object& arguments, const Session& session);
   void on_stop_command(const json::Object& arguments, const Session& session);
   void report_stop();
   void answer_stop(int exit_code);
@@ -53,8 +54,7 @@ class Overseer {
   void serve_control();
   void on_ready();
   void stay_alive();
-  void reload(const std::string& why,
-              std::function<void(const Pool::ReloadOutcome&)> on_outcome = {});
+  void reload(const std::string& why, Pool::Waiter waiter = {});
   // Upgrades (overseer_upgrade.cc).
   Result<void> start_check(const State& state);
   Result<void> take_over(const State& state);

@@ -57,7 +57,7 @@ Result<void> Overseer::start_check(const State& state) {
     return {};
   }
   prepare_pool(static_cast<std::size_t>(state.descriptor_limit));
-  auto started = pools_.front().rehearse([report](const Pool::ReloadOutcome& outcome) {
+  auto started = pools_.front().rehearse([report](const Pool::Outcome& outcome) {
     report(outcome.is_done ? 0 : to_int(config::ExitCode::ApplicationNotLoaded), outcome.text);
   });
   if (!started) report(to_int(config::ExitCode::Failure), started.error().message);
@@ -99,7 +99,7 @@ Result<void> Overseer::take_over(const State& state) {
   reap();  // who has ended meanwhile
   for (const Session& session : upgrade_sessions_)
     session.progress(fmt::format("version {} loads the application", config::version()));
-  reload("by the upgrade", [this](const Pool::ReloadOutcome& outcome) {
+  const auto on_outcome = [this](const Pool::Outcome& outcome) {
     if (outcome.is_done) {
       end_upgrade(config::ExitCode::Success,
                   fmt::format("version {}, {}", config::version(), outcome.text));
@@ -110,7 +110,12 @@ Result<void> Overseer::take_over(const State& state) {
                       "before: {}",
                       config::version(), outcome.text));
     }
-  });
+  };
+  const auto on_progress = [this](const std::string& text) {
+    for (const Session& session : upgrade_sessions_)
+      session.progress(text);
+  };
+  reload("by the upgrade", {.on_outcome = on_outcome, .on_progress = on_progress});
   return {};
 }
 

@@ -27,6 +27,7 @@ Pool::Pool(const PoolOptions& options, std::string title_prefix, Environment env
     : options_(options),
       title_prefix_(std::move(title_prefix)),
       environment_(std::move(environment)),
+      reload_(options.canary != 0),
       scaling_(options_.scaling) {
   open_positions();
 }
@@ -165,6 +166,7 @@ void Pool::seat(Handle process) {
     if ((!is_preloading() && !was_published) || changes_over_) request_missing_workers();
   }
   announce_if_complete();
+  announce_rollback();
   announce_changeover();
   scale();
   announce_scaled();
@@ -194,6 +196,7 @@ void Pool::announce_changeover() {
       fmt::format("{} changed over", wanted == 1 ? std::string("the worker has")
                                                  : fmt::format("all {} workers have", wanted)));
   follow(reload_.on(supervise::ReloadPolicy::Event::ChangedOver), {});
+  recycle();
 }
 
 void Pool::publish() {
@@ -307,6 +310,9 @@ supervise::Living Pool::living() const {
 void Pool::stop_accepting_restarts() {
   is_stopping_ = true;
   reloads_when_ready_ = false;
+  end_trial();
+  end_recycling("the server stops");
+  environment_.loop->cancel(rollback_look_);
   follow(reload_.on(supervise::ReloadPolicy::Event::Stopping), "the server stops");
   environment_.loop->cancel(zygote_.load_deadline);
   if (candidate_) environment_.loop->cancel(candidate_->load_deadline);
@@ -399,6 +405,9 @@ PoolView Pool::view() {
     one.is_leaving = process.is_leaving || process.is_rejected;
     one.started = process.started;
   }
+  view.reload.phase = phase_name();
+  if (trial_) view.reload.progress = describe_trial();
+  view.reload.last = last_reload_;
   return view;
 }
 

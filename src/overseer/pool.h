@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,6 +32,7 @@
 #include "shm/mapping.h"
 #include "shm/objects.h"
 #include "shm/scoreboard.h"
+#include "supervise/canary.h"
 #include "supervise/reload_policy.h"
 #include "supervise/restart_policy.h"
 #include "supervise/scaling_policy.h"
@@ -68,18 +70,24 @@ class Pool {
   // For that.
   [[nodiscard]] PoolState describe() const;
 
-  struct ReloadOutcome {
+  struct Outcome {
     bool is_done = false;
     std::string text;  // what has become of it, for people; why it failed
   };
 
   // Instead of start(): loads the application and has a worker answer --probe, as for a reload, without any socket and with shared memory of its own. What
   // is left then is to be killed.
-  Result<void> rehearse(std::function<void(const ReloadOutcome&)> on_outcome);
+  Result<void> rehearse(std::function<void(const Outcome&)> on_outcome);
+
+  // Who waits for something. `on_outcome` is called once, `on_progress` as often as there is something to say; both may be empty.
+  struct Waiter {
+    std::function<void(const Outcome&)> on_outcome;
+    std::function<void(const std::string&)> on_progress;
+  };
 
   // Loads the application anew, beside the running generation, and lets the workers change over when it is good. `why` is for the log.
-  // `on_outcome` is called once, when all have changed over or nothing has come of it; it may be empty.
-  void reload(std::string_view why, std::function<void(const ReloadOutcome&)> on_outcome = {});
+  // The outcome is there when all have changed over or nothing has come of it.
+  void reload(std::string_view why, Waiter waiter = {});
 
   struct ScaleOutcome {
     bool is_done = false;
@@ -95,6 +103,9 @@ class Pool {
                         std::function<void(const ScaleOutcome&)> on_outcome);
   // So many more, or fewer.
   void scale_by(int difference, std::string_view why);
+
+  // Replaces this worker, or all there are, a share at once, each when its replacement is ready. The outcome is there when they have gone.
+  void recycle_workers(std::string_view why, std::optional<std::uint32_t> number, Waiter waiter);
 
   // True when the pid was one of ours.
   bool on_reaped(os::Ended ended);
@@ -131,6 +142,7 @@ class Pool {
     bool is_leaving = false;   // told to leave, or replaced: its end is expected
     bool is_rejected = false;  // killed with the generation that it belongs to
     bool wants_replacement = false;
+    bool is_unwanted = false;        // somebody has asked for its replacement
     bool is_being_replaced = false;  // by one that has been asked for
     bool is_overdue = false;         // its request has outlived every limit, and it was killed
     os::Monotonic started{};
@@ -141,6 +153,10 @@ class Pool {
     os::EventLoop::TimerId load_deadline;
     bool is_given_up = false;              // it had its time to load
     os::EventLoop::TimerId kill_deadline;  // told to leave, and until when that is waited for
+    os::Fd probation;                      // of one that was rejected: it serves nobody to its end
+    bool has_opened = false;               // of a worker: it serves everybody who comes
+    bool is_canary = false;                // tried beside workers of an older generation
+    supervise::Tally before{};             // of a worker, what it had done when the trial began
   };
 
   using ProcessList = std::list<Process>;
@@ -163,6 +179,25 @@ class Pool {
     // Of what the loader asked for; without preloading the first worker's run of it counts.
     std::optional<std::vector<std::string>> auxiliary_names;
     os::EventLoop::TimerId load_deadline;
+  };
+
+  // While some workers of the candidate serve, and are judged.
+  struct Trial {
+    std::vector<std::uint32_t> numbers;  // of the workers that are exchanged for it
+    supervise::Tally canaries;           // of those that have ended meanwhile
+    supervise::Tally others;
+    supervise::Tally others_before;
+    os::Monotonic began{};  // when all of them were there; epoch: they are not yet
+    os::Monotonic reported{};
+    std::string last_error;  // that one of them has logged
+    os::EventLoop::TimerId look;
+  };
+
+  // Somebody who has asked for the replacement of workers.
+  struct Recycling {
+    std::set<LogSink::SourceId> left;  // that are still there
+    std::size_t all = 0;
+    Waiter waiter;
   };
 
   // Both ends, so that what is under way outlives who sends and who receives.
@@ -199,6 +234,25 @@ class Pool {
   void on_child_ready(shm::SlotIndex slot, std::uint32_t generation, pid_t pid);
   void on_child_closed(shm::SlotIndex slot);
   void on_child_wish(shm::SlotIndex slot);
+  void begin_trial();
+  void continue_trial();
+  void seat_canary(Process& canary);
+  void tell_to_step_back(Process& process);
+  void note_end_in_trial(const Process& process,
+                         const shm::SlotSnapshot& last,
+                         const std::string& last_error);
+  void look_at_trial();
+  void judge_trial();
+  std::vector<std::uint32_t> end_trial();
+  void roll_back_trial(std::uint32_t generation, const std::vector<std::uint32_t>& numbers);
+  void give_up_canary_without_successor(std::uint32_t number);
+  void announce_rollback();
+  [[nodiscard]] bool is_on_trial(const Process& process) const;
+  // Of a generation that is not accepted, and does not serve.
+  [[nodiscard]] bool is_behind_the_scenes(const Process& process) const;
+  [[nodiscard]] supervise::Trial tally_trial() const;
+  [[nodiscard]] std::string describe_trial() const;
+  [[nodiscard]] std::string_view phase_name() const;
   void seat(Handle process);
   void on_control(std::uint32_t generation);
   void on_auxiliary_requested(const zygote::ReceivedMessage& message);
@@ -209,6 +263,8 @@ class Pool {
   void warn_if_nobody_serves();
   void kill_overdue();
   void recycle();
+  void note_end_of_recycled(const Process& process, const std::string& reason);
+  void end_recycling(const std::string& reason);
   void request_missing_workers();
   void open_positions();
   void want(std::uint32_t number);
@@ -294,11 +350,18 @@ class Pool {
   std::optional<ZygoteLink> candidate_;
   os::Fd probation_;  // to its first worker, which serves nobody else while this is open
   supervise::ReloadPolicy reload_;
-  std::vector<std::function<void(const ReloadOutcome&)>> reload_waits_;       // for this one
-  std::vector<std::function<void(const ReloadOutcome&)>> next_reload_waits_;  // for the next
+  std::vector<Waiter> reload_waits_;       // for this one
+  std::vector<Waiter> next_reload_waits_;  // for the next
+  std::optional<Trial> trial_;
+  // While the workers that were tried are exchanged for others again.
+  std::string rollback_reason_;
+  os::Monotonic rollback_end_{};  // of the time that those who still have a request get
+  os::EventLoop::TimerId rollback_look_;
+  std::optional<ReloadView::Last> last_reload_;
   bool reloads_when_ready_ = false;
   bool is_rehearsal_ = false;
-  std::function<void(const ReloadOutcome&)> rehearsal_;  // until its outcome is known
+  std::function<void(const Outcome&)> rehearsal_;  // until its outcome is known
+  std::list<Recycling> recyclings_;
   os::EventLoop::TimerId overdue_look_;
 
   supervise::ScalingPolicy scaling_;

@@ -29,7 +29,7 @@ os::Monotonic as_time(std::int64_t number) {
 
 }  // namespace
 
-Result<void> Pool::rehearse(std::function<void(const ReloadOutcome&)> on_outcome) {
+Result<void> Pool::rehearse(std::function<void(const Outcome&)> on_outcome) {
   is_rehearsal_ = true;
   rehearsal_ = std::move(on_outcome);
   if (auto made = make_memory(); !made) return made;
@@ -39,7 +39,7 @@ Result<void> Pool::rehearse(std::function<void(const ReloadOutcome&)> on_outcome
 }
 
 bool Pool::is_calm() const {
-  if (!was_ready_ || is_stopping_ || candidate_ ||
+  if (!was_ready_ || is_stopping_ || candidate_ || !recyclings_.empty() ||
       reload_.phase() != supervise::ReloadPolicy::Phase::Idle) {
     return false;
   }
@@ -214,6 +214,7 @@ void Pool::adopt_process(const ProcessState& state) {
   process.number = state.number;
   process.generation = state.generation;
   process.is_ready = state.is_ready;
+  process.has_opened = state.is_ready;
   process.is_leaving = state.is_leaving;
   process.is_rejected = state.is_rejected;
   process.wants_replacement = state.wants_replacement;

@@ -312,6 +312,7 @@ void Pool::on_zygote_loaded(milliseconds took) {
     announce_changeover();
   }
   scale();
+  recycle();
 }
 
 void Pool::on_worker_loaded(Process& worker, milliseconds took) {
@@ -420,6 +421,7 @@ Result<void> Pool::try_request_child(ZygoteLink& from,
   std::optional<os::Pipe> wake;
   if (is_worker) {
     wake = os::make_pipe();
+    os::set_non_blocking(wake->read.get());
     os::set_non_blocking(wake->write.get());
   }
   const auto slot = board_->claim(is_worker ? shm::Role::Worker : shm::Role::Auxiliary, generation,
@@ -541,9 +543,14 @@ void Pool::on_child_wish(shm::SlotIndex slot) {
 }
 
 void Pool::on_ready(Handle process) {
-  if (process->is_ready) return;
+  if (process->is_ready) {
+    process->has_opened = true;
+    if (is_on_trial(*process)) continue_trial();
+    return;
+  }
   process->is_ready = true;
   if (process->kind == Kind::Worker) scaling_.took(os::monotonic_now() - process->started);
+  process->has_opened = !probation_.is_open();
   environment_.loop->cancel(process->load_deadline);
   if (candidate_ && process->generation == candidate_->generation) {
     if (process->kind == Kind::Worker) on_candidate_ready(process);

@@ -19,8 +19,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::uint32_t kRecyclingShare = 4;  // one in so many workers is replaced at once
-
 std::string describe_wish(shm::Wish wish) {
   switch (wish) {
     case shm::Wish::Requests:
@@ -88,6 +86,7 @@ void Pool::process_ended(Handle handle, int status) {
     last = board_->retire(*handle->slot);
   }
   handle->child.mark_reaped();
+  if (last) note_end_in_trial(*handle, *last, last_error);
   const Process process = std::move(*handle);
   processes_.erase(handle);
   board_->set_generations(zygote_.generation, oldest_generation());
@@ -154,6 +153,7 @@ void Pool::process_ended(Handle handle, int status) {
     report = fmt::format("{} (pid {}) died unexpectedly: {}{}", who, pid,
                          os::describe_status(status), last ? describe_request(*last, now) : "");
   }
+  note_end_of_recycled(process, last_error.empty() ? report : last_error);
   if (process.is_rejected) return;
   if (process.kind == Kind::Probe) {
     on_probe_ended(os::is_clean_exit(status), last_error.empty() ? report : last_error);
@@ -166,6 +166,13 @@ void Pool::process_ended(Handle handle, int status) {
   }
   if (candidate_ && process.generation == candidate_->generation &&
       (process.kind == Kind::Worker || process.kind == Kind::Zygote)) {
+    if (process.is_canary && (has_left || has_timed_out)) {
+      environment_.log->log(has_left ? Severity::Log : Severity::Error,
+                            (has_left ? fmt::format("{} (pid {}) has left", who, pid) : report) +
+                                "; a new one is started at once");
+      continue_trial();
+      return;
+    }
     on_candidate_failed(!candidate_->failure.empty() ? candidate_->failure
                         : !last_error.empty()        ? last_error
                                                      : report);
@@ -182,9 +189,10 @@ void Pool::process_ended(Handle handle, int status) {
     }
     return;
   }
-  if (process.is_leaving || has_successor(process)) {
+  if (process.is_leaving || process.is_canary || has_successor(process)) {
     if (!is_expected)
       environment_.log->log(Severity::Error, report + "; its successor is there already");
+    announce_rollback();
     announce_changeover();
     return;
   }
@@ -232,6 +240,10 @@ void Pool::process_ended(Handle handle, int status) {
   const bool is_soon = has_zygote && delay == supervise::Duration::zero();
   if (process.kind == Kind::Worker && !is_soon) warn_if_nobody_serves();
   schedule(position, process.kind, process.number, delay);
+  if (process.kind == Kind::Worker && !is_soon) {
+    give_up_canary_without_successor(process.number);
+    announce_rollback();
+  }
 }
 
 void Pool::warn_if_nobody_serves() {
@@ -294,7 +306,7 @@ void Pool::restart(Kind kind, std::uint32_t number) {
           std::any_of(processes_.begin(), processes_.end(), [this, number](const Process& process) {
             return process.kind == Kind::Worker && process.number == number &&
                    !process.is_leaving && !process.is_being_replaced &&
-                   process.generation == zygote_.generation;
+                   (process.generation == zygote_.generation || process.is_canary);
           });
       if (!is_there) request_worker(number);
       break;
@@ -324,7 +336,8 @@ void Pool::recycle() {
   std::uint32_t under_way = 0;
   for (const Process& process : processes_)
     under_way += process.is_being_replaced ? 1 : 0;
-  const std::uint32_t most = std::max(wanted_workers() / kRecyclingShare, 1U);
+  const std::uint32_t most =
+      supervise::share_of(std::max(wanted_workers(), 1U), options_.recycle_share);
   std::vector<std::uint32_t> numbers;
   for (Process& process : processes_) {
     if (under_way + numbers.size() >= most) break;
@@ -339,10 +352,79 @@ void Pool::recycle() {
         Severity::Log,
         fmt::format("worker {} (pid {}) {}; it serves until its replacement is ready",
                     process.number, process.child.pid(),
-                    describe_wish(slot ? slot->wish : shm::Wish::None)));
+                    process.is_unwanted ? "is to be replaced"
+                                        : describe_wish(slot ? slot->wish : shm::Wish::None)));
   }
   for (const std::uint32_t number : numbers)
     request_worker(number);
+}
+
+void Pool::recycle_workers(std::string_view why,
+                           std::optional<std::uint32_t> number,
+                           Waiter waiter) {
+  Recycling asked{.left = {}, .all = 0, .waiter = std::move(waiter)};
+  for (Process& process : processes_) {
+    if (process.kind != Kind::Worker || !process.is_ready || process.is_leaving ||
+        (number && process.number != *number)) {
+      continue;
+    }
+    process.wants_replacement = process.is_unwanted = true;
+    asked.left.insert(process.source);
+  }
+  if (is_stopping_) {
+    asked.waiter.on_outcome({.text = "the server stops"});
+    return;
+  }
+  if (asked.left.empty()) {
+    asked.waiter.on_outcome({.text = number
+                                         ? fmt::format("there is no worker {} that serves", *number)
+                                         : std::string("there is no worker that serves")});
+    return;
+  }
+  asked.all = asked.left.size();
+  environment_.log->log(
+      Severity::Log,
+      fmt::format("asked {} to replace {}{}", why,
+                  number ? fmt::format("worker {}", *number) : std::string("all workers"),
+                  candidate_ || changes_over_ ? ": that follows what is under way" : ""));
+  recyclings_.push_back(std::move(asked));
+  recycle();
+}
+
+// `reason`: why it has ended, if it was a replacement that could not start.
+void Pool::note_end_of_recycled(const Process& process, const std::string& reason) {
+  if (process.kind != Kind::Worker) return;
+  for (auto next = recyclings_.begin(); next != recyclings_.end();) {
+    const auto asked = next++;
+    const bool is_waited_for =
+        !process.is_ready && !process.is_leaving &&
+        std::any_of(processes_.begin(), processes_.end(), [&](const Process& other) {
+          return other.is_being_replaced && other.number == process.number &&
+                 asked->left.contains(other.source);
+        });
+    Outcome outcome;
+    if (is_waited_for) {
+      outcome.text = fmt::format("worker {} serves on, its replacement could not start: {}",
+                                 process.number, reason);
+    } else {
+      if (asked->left.erase(process.source) == 0) continue;
+      outcome.text = fmt::format("{} of {} replaced", asked->all - asked->left.size(),
+                                 plural(static_cast<std::uint32_t>(asked->all), "worker"));
+      if (!asked->left.empty()) {
+        if (asked->waiter.on_progress) asked->waiter.on_progress(outcome.text);
+        continue;
+      }
+      outcome.is_done = true;
+    }
+    const Waiter waiter = std::move(asked->waiter);
+    recyclings_.erase(asked);
+    waiter.on_outcome(outcome);
+  }
+}
+
+void Pool::end_recycling(const std::string& reason) {
+  for (const Recycling& asked : std::exchange(recyclings_, {}))
+    asked.waiter.on_outcome({.text = reason});
 }
 
 // A worker ends itself when its request is over every limit. One that cannot (its signals are blocked, or it hangs in the kernel)

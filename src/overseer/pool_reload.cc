@@ -27,14 +27,14 @@ std::string first_line(std::string_view text) {
 
 }  // namespace
 
-void Pool::reload(std::string_view why, std::function<void(const ReloadOutcome&)> on_outcome) {
+void Pool::reload(std::string_view why, Waiter waiter) {
   if (is_stopping_) {
-    if (on_outcome) on_outcome({.text = "the server stops"});
+    if (waiter.on_outcome) waiter.on_outcome({.text = "the server stops"});
     return;
   }
   const bool is_busy = reload_.phase() != supervise::ReloadPolicy::Phase::Idle;
   auto& waits = is_busy ? next_reload_waits_ : reload_waits_;
-  if (on_outcome) waits.push_back(std::move(on_outcome));
+  if (waiter.on_outcome) waits.push_back(std::move(waiter));
   if (!was_ready_) {
     reloads_when_ready_ = true;
     environment_.log->log(
@@ -51,12 +51,24 @@ void Pool::reload(std::string_view why, std::function<void(const ReloadOutcome&)
 }
 
 void Pool::follow(const supervise::ReloadActions& actions, std::string_view reason) {
-  if (is_rehearsal_ && (actions.accept || actions.report_failed)) {
+  // Nobody comes whose requests could be judged.
+  if (is_rehearsal_ && (actions.accept || actions.judge || actions.report_failed)) {
     if (const auto report = std::exchange(rehearsal_, nullptr))
-      report({.is_done = actions.accept, .text = std::string(reason)});
+      report({.is_done = actions.accept || actions.judge, .text = std::string(reason)});
     return;
   }
-  if (actions.roll_back) reject_candidate();
+  if (actions.roll_back) {
+    rollback_reason_ = reason;
+    reject_candidate();
+    if (!actions.report_failed) {
+      environment_.log->log(Severity::Warning,
+                            fmt::format("workers of generation {} take the places of those that "
+                                        "were tried: {}",
+                                        zygote_.generation, printable(first_line(reason), 1024)));
+      announce_rollback();
+      return;
+    }
+  }
   if (actions.report_failed) {
     if (is_stopping_) {
       environment_.log->log(Severity::Log, fmt::format("the reload comes to nothing: {}", reason));
@@ -69,6 +81,7 @@ void Pool::follow(const supervise::ReloadActions& actions, std::string_view reas
   }
   if (actions.report_done) report_reload(true, fmt::format("generation {}", zygote_.generation));
   if (actions.prove) prove_candidate();
+  if (actions.judge) begin_trial();
   if (actions.accept) accept_candidate();
   if (actions.load) {
     // Those who have asked meanwhile wait for this one.
@@ -79,9 +92,13 @@ void Pool::follow(const supervise::ReloadActions& actions, std::string_view reas
 }
 
 void Pool::report_reload(bool is_done, std::string text) {
-  const ReloadOutcome outcome{.is_done = is_done, .text = std::move(text)};
-  for (const auto& wait : std::exchange(reload_waits_, {}))
-    wait(outcome);
+  last_reload_ = {.is_done = is_done,
+                  .reason = text,
+                  .when = os::wall_clock_now(),
+                  .generation = zygote_.generation};
+  const Outcome outcome{.is_done = is_done, .text = std::move(text)};
+  for (const Waiter& waiter : std::exchange(reload_waits_, {}))
+    waiter.on_outcome(outcome);
 }
 
 void Pool::load_candidate() {
@@ -116,6 +133,10 @@ void Pool::prove_candidate() {
 }
 
 void Pool::on_candidate_ready(Handle worker) {
+  if (trial_) {
+    continue_trial();
+    return;
+  }
   if (probation_.is_open() && !options_.probe.empty()) {
     if (auto started = start_probe(); !started) on_candidate_failed(started.error().message);
     return;
@@ -192,6 +213,7 @@ void Pool::accept_candidate() {
   board_->set_generations(zygote_.generation, std::min(oldest_generation(), zygote_.generation));
   static_cast<void>(zygote::send(zygote_.control.get(), {.kind = zygote::MessageKind::Rename},
                                  title_prefix_ + ": zygote"));
+  end_trial();
   for (Position& position : worker_positions_)
     position.policy.served();  // what was wrong with the code of before is over
   changes_over_ = true;
@@ -202,6 +224,22 @@ void Pool::accept_candidate() {
                                                 std::chrono::duration<double>(load_time_).count())
                                   : std::string("is good")));
   if (zygote_.auxiliary_names) make_auxiliaries();
+  // Those that were tried have their seats already; whom they have spared leaves now.
+  bool has_seated = false;
+  for (Process& process : processes_) {
+    if (!process.is_canary || process.generation != zygote_.generation) continue;
+    process.is_canary = false;
+    has_seated = true;
+    if (!worker_positions_[process.number].is_wanted) tell_to_leave(process);  // meanwhile
+    for (Process& other : processes_) {
+      if (other.kind == Kind::Worker && other.number == process.number && !other.is_leaving &&
+          other.generation < process.generation)
+        tell_to_leave(other);
+    }
+  }
+  if (!has_seated) return;
+  request_missing_workers();
+  announce_changeover();
 }
 
 // The one that serves was not touched; if its zygote has died meanwhile, it gets another one.
@@ -210,21 +248,28 @@ void Pool::reject_candidate() {
   const std::uint32_t generation = candidate_->generation;
   forget(*candidate_);
   candidate_.reset();
-  probation_.reset();
+  const std::vector<std::uint32_t> numbers = end_trial();
   bool has_zygote = false;
   for (Process& process : processes_) {
+    if (process.is_canary) continue;  // which serve
     const bool is_of_it = process.kind == Kind::Probe ||
                           (process.generation == generation &&
                            (process.kind == Kind::Zygote || process.kind == Kind::Worker));
     if (is_of_it) {
       process.is_rejected = process.is_leaving = process.is_given_up = true;
       process.child.signal(SIGKILL);
+      // With this closed it would serve, and it may not even have been made yet.
+      if (process.kind == Kind::Worker && probation_.is_open())
+        process.probation = std::move(probation_);
     } else if (process.kind == Kind::Zygote && !process.is_leaving) {
       has_zygote = true;
     }
   }
+  probation_.reset();
+  roll_back_trial(generation, numbers);
   if (!has_zygote && !is_stopping_)
     schedule(zygote_position_, Kind::Zygote, 0, std::chrono::seconds(1));
+  recycle();
 }
 
 }  // namespace bladepsgi::overseer

@@ -68,6 +68,7 @@ void Pool::dismiss(std::uint32_t number) {
   position.is_wanted = false;
   environment_.loop->cancel(position.restart);
   for (Process& process : processes_) {
+    // One that is tried serves until it is known whether it is good.
     const bool is_of_candidate = candidate_ && process.generation == candidate_->generation;
     if (process.kind != Kind::Worker || process.number != number || process.is_leaving ||
         is_of_candidate)
@@ -126,8 +127,8 @@ void Pool::look_at_doors(supervise::Demand& demand) const {
 supervise::Crew Pool::look_at_crew(os::Monotonic now, supervise::Demand& demand) const {
   std::vector<const Process*> of_number(worker_positions_.size());
   for (const Process& process : processes_) {
-    const bool is_of_candidate = candidate_ && process.generation == candidate_->generation;
-    if (process.kind != Kind::Worker || process.is_leaving || is_of_candidate) continue;
+    if (process.kind != Kind::Worker || process.is_leaving || is_behind_the_scenes(process))
+      continue;
     const Process*& known = of_number[process.number];
     if (known == nullptr || process.is_ready) known = &process;
   }
@@ -251,8 +252,7 @@ void Pool::announce_scaled() {
   for (const Process& process : processes_) {
     if (process.kind != Kind::Worker || process.is_rejected) continue;
     if (!process.is_leaving) {
-      const bool is_of_candidate = candidate_ && process.generation == candidate_->generation;
-      if (process.is_ready && !is_of_candidate) is_served[process.number] = true;
+      if (process.is_ready && !is_behind_the_scenes(process)) is_served[process.number] = true;
       continue;
     }
     const auto slot = board_->snapshot(*process.slot);

@@ -133,6 +133,21 @@ json::Value processes_report(const PoolView& pool, ProcessView::Kind kind, os::M
   return list;
 }
 
+json::Value reload_report(const ReloadView& reload) {
+  json::Object object;
+  object.add("phase", reload.phase);
+  if (!reload.progress.empty()) object.add("progress", reload.progress);
+  if (!reload.last) return object;
+  json::Object last;
+  last.add("outcome", reload.last->is_done ? "done" : "failed").add("reason", reload.last->reason);
+  last.add("when",
+           std::chrono::duration_cast<std::chrono::seconds>(reload.last->when.time_since_epoch())
+               .count());
+  last.add("generation", reload.last->generation);
+  object.add("last", std::move(last));
+  return object;
+}
+
 json::Value worker_report(const ProcessView& process,
                           const shm::Scoreboard* board,
                           os::Monotonic now) {
@@ -144,7 +159,7 @@ json::Value worker_report(const ProcessView& process,
   object.add("state", state_of(process, slot)).add("leaving", process.is_leaving);
   object.add("age", since(process.started, now));
   if (!slot) return object;
-  object.add("requests", slot->requests);
+  object.add("requests", slot->requests).add("failures", slot->failures);
   object.add("bytes_in", slot->bytes_in).add("bytes_out", slot->bytes_out);
   object.add("status", std::string(1, slot->status));
   object.add("last_duration",
@@ -184,7 +199,9 @@ json::Value status_report(const ServerView& server, os::Monotonic now) {
   if (pool.board == nullptr) return object;
   object.add("generation", pool.board->generation());
   object.add("oldest_generation", pool.board->oldest_generation());
+  object.add("reload", reload_report(pool.reload));
   object.add("requests", pool.board->total_requests());
+  object.add("failures", pool.board->total_failures());
   object.add("events", event_counts(*pool.board));
   if (pool.lobby != nullptr) object.add("lobby", lobby_report(pool));
   if (pool.objects != nullptr) {

@@ -32,6 +32,20 @@ struct ProcessView {
   os::Monotonic started{};
 };
 
+struct ReloadView {
+  // What has become of the last one that has come to its end.
+  struct Last {
+    bool is_done = false;
+    std::string reason;  // in full; what it was, or why it has failed
+    os::WallClock when{};
+    std::uint32_t generation = 0;  // that served afterwards
+  };
+
+  std::string phase;     // "idle"
+  std::string progress;  // of a trial; empty: none is under way
+  std::optional<Last> last;
+};
+
 struct PoolView {
   std::string application;
   std::string loader;  // empty: none
@@ -50,6 +64,7 @@ struct PoolView {
   const shm::LobbyBoard* lobby = nullptr;
   shm::Objects* objects = nullptr;
   std::vector<ProcessView> processes;
+  ReloadView reload;
 };
 
 struct ServerView {

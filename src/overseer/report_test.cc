@@ -159,10 +159,25 @@ TEST_F(ReportTest, HasARowForEachWorker) {
   own.set_status('R');
   EXPECT_EQ(
       workers_report(server_, now_).text(),
-      R"([{"number":0,"pid":12,"generation":1,"state":"busy","leaving":true,"age":10.0,"requests":1,)"
+      R"([{"number":0,"pid":12,"generation":1,"state":"busy","leaving":true,"age":10.0,"requests":1,"failures":0,)"
       R"("bytes_in":10,"bytes_out":20,"status":"R","last_duration":2.0,)"
       R"("request":{"age":1.25,"method":"POST","uri":"/\u001b[2J\ufffd","uri_is_cut":false,"id":"second"}},)"
       R"({"number":1,"pid":null,"generation":2,"state":"starting","leaving":false,"age":10.0}])");
+}
+
+TEST_F(ReportTest, ReloadsAreReported) {
+  server_.pool.reload.phase = "idle";
+  EXPECT_EQ(status("reload"), R"({"phase":"idle"})");
+  server_.pool.reload.phase = "judging";
+  server_.pool.reload.progress = "1 of 4 workers is new";
+  server_.pool.reload.last = ReloadView::Last{.is_done = false,
+                                              .reason = "no\nat x line 1",
+                                              .when = os::WallClock(seconds(1000)),
+                                              .generation = 7};
+  EXPECT_EQ(
+      status("reload"),
+      R"({"phase":"judging","progress":"1 of 4 workers is new",)"
+      R"("last":{"outcome":"failed","reason":"no\nat x line 1","when":1000,"generation":7}})");
 }
 
 TEST_F(ReportTest, AServerThatHasNothingYetIsReportedToo) {

@@ -53,11 +53,14 @@ struct alignas(kCacheLine) Slot {
   std::atomic<std::uint32_t> number;  // plus one; 0: none
   std::atomic<std::uint8_t> role;
   std::atomic<std::uint8_t> told_to_leave;
-  std::array<std::uint8_t, 2> reserved0;
+  std::atomic<std::uint8_t> times_told_to_step_back;
+  std::array<std::uint8_t, 1> reserved0;
   std::atomic<std::uint64_t> requests_before;
   std::atomic<std::uint64_t> bytes_in_before;
   std::atomic<std::uint64_t> bytes_out_before;
-  std::array<std::uint64_t, 3> reserved1;
+  std::atomic<std::uint64_t> failures_before;
+  std::atomic<std::int64_t> took_before;
+  std::array<std::uint64_t, 1> reserved1;
 
   // Written by the owner, at every request.
   std::atomic<std::uint8_t> state;
@@ -71,7 +74,7 @@ struct alignas(kCacheLine) Slot {
   std::atomic<std::int64_t> request_started;
   std::atomic<std::int64_t> last_duration;
   std::atomic<std::int64_t> call_deadline;  // 0: none
-  std::array<std::uint64_t, 1> reserved3;
+  std::atomic<std::int64_t> took;           // all requests together, in nanoseconds
 
   // Written by the owner, now and then.
   std::array<std::atomic<std::uint64_t>, 8> events;
@@ -83,7 +86,10 @@ struct alignas(kCacheLine) Slot {
   std::array<std::atomic<std::uint64_t>, 2> method;
   std::array<std::atomic<std::uint64_t>, 32> uri;
   std::array<std::atomic<std::uint64_t>, 16> request_id;
-  std::array<std::uint64_t, 4> reserved5;
+
+  // Written by the owner, at every request that fails.
+  std::atomic<std::uint64_t> failures;
+  std::array<std::uint64_t, 3> reserved5;
 };
 
 static_assert(sizeof(Slot) == 10 * kCacheLine);

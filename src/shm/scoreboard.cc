@@ -138,6 +138,14 @@ std::uint64_t Scoreboard::total_requests() const {
   return total;
 }
 
+std::uint64_t Scoreboard::total_failures() const {
+  std::uint64_t total = 0;
+  const SlotIndex used = used_slots();
+  for (SlotIndex slot = 0; slot < used; ++slot)
+    total += slot_at(slot).failures.load(kRelaxed);
+  return total;
+}
+
 std::uint64_t Scoreboard::total_events(Event event) const {
   std::uint64_t total = 0;
   const SlotIndex used = used_slots();
@@ -175,6 +183,9 @@ SlotSnapshot Scoreboard::read(SlotIndex index) const {
   snapshot.requests = slot.requests.load(kRelaxed) - slot.requests_before.load(kRelaxed);
   snapshot.bytes_in = slot.bytes_in.load(kRelaxed) - slot.bytes_in_before.load(kRelaxed);
   snapshot.bytes_out = slot.bytes_out.load(kRelaxed) - slot.bytes_out_before.load(kRelaxed);
+  snapshot.failures = slot.failures.load(kRelaxed) - slot.failures_before.load(kRelaxed);
+  snapshot.took =
+      std::chrono::nanoseconds(slot.took.load(kRelaxed) - slot.took_before.load(kRelaxed));
   snapshot.request_started = monotonic(slot.request_started.load(kRelaxed));
   snapshot.last_duration = std::chrono::nanoseconds(slot.last_duration.load(kRelaxed));
   for (int attempt = 0; attempt < kReadAttempts && !snapshot.request_known; ++attempt)
@@ -237,12 +248,15 @@ std::optional<SlotIndex> Scoreboard::claim(Role role,
   slot.number.store(number ? *number + 1 : 0, kRelaxed);
   slot.role.store(static_cast<std::uint8_t>(role), kRelaxed);
   slot.told_to_leave.store(0, kRelaxed);
+  slot.times_told_to_step_back.store(0, kRelaxed);
   slot.timed_out.store(0, kRelaxed);
   slot.wants_replacement.store(0, kRelaxed);
   slot.call_deadline.store(0, kRelaxed);
   slot.requests_before.store(slot.requests.load(kRelaxed), kRelaxed);
   slot.bytes_in_before.store(slot.bytes_in.load(kRelaxed), kRelaxed);
   slot.bytes_out_before.store(slot.bytes_out.load(kRelaxed), kRelaxed);
+  slot.failures_before.store(slot.failures.load(kRelaxed), kRelaxed);
+  slot.took_before.store(slot.took.load(kRelaxed), kRelaxed);
   slot.status.store(0, kRelaxed);
   slot.request_started.store(0, kRelaxed);
   slot.last_duration.store(0, kRelaxed);
@@ -257,6 +271,11 @@ void Scoreboard::set_pid(SlotIndex slot, pid_t pid) {
 
 void Scoreboard::tell_to_leave(SlotIndex slot) {
   slot_at(slot).told_to_leave.store(1, kRelaxed);
+}
+
+void Scoreboard::tell_to_step_back(SlotIndex slot) {
+  auto& times = slot_at(slot).times_told_to_step_back;
+  times.store(static_cast<std::uint8_t>(times.load(kRelaxed) + 1), kRelaxed);
 }
 
 void Scoreboard::assign_number(SlotIndex slot) {
@@ -295,8 +314,14 @@ void OwnSlot::begin_request(std::string_view method,
   set_state(State::Busy);
 }
 
-void OwnSlot::end_request(os::Monotonic now, std::uint64_t bytes_in, std::uint64_t bytes_out) {
-  slot_->last_duration.store(nanoseconds(now) - slot_->request_started.load(kRelaxed), kRelaxed);
+void OwnSlot::end_request(os::Monotonic now,
+                          std::uint64_t bytes_in,
+                          std::uint64_t bytes_out,
+                          bool has_failed) {
+  const std::int64_t took = nanoseconds(now) - slot_->request_started.load(kRelaxed);
+  slot_->last_duration.store(took, kRelaxed);
+  slot_->took.store(slot_->took.load(kRelaxed) + took, kRelaxed);
+  if (has_failed) add(slot_->failures, 1);
   add(slot_->bytes_in, bytes_in);
   add(slot_->bytes_out, bytes_out);
   add(slot_->requests, 1);
@@ -313,6 +338,10 @@ void OwnSlot::set_status(char octet) {
 
 bool OwnSlot::is_told_to_leave() const {
   return slot_->told_to_leave.load(kRelaxed) != 0;
+}
+
+std::uint8_t OwnSlot::times_told_to_step_back() const {
+  return slot_->times_told_to_step_back.load(kRelaxed);
 }
 
 void OwnSlot::set_call_deadline(os::Monotonic when) {

@@ -95,7 +95,9 @@ struct SlotSnapshot {
   std::uint64_t requests = 0;
   std::uint64_t bytes_in = 0;
   std::uint64_t bytes_out = 0;
-  os::Monotonic request_started;  // of the current request, or of the last one; epoch: none yet
+  std::uint64_t failures = 0;  // requests answered with a status of 5xx, not completely or too late
+  std::chrono::nanoseconds took{};  // all requests together
+  os::Monotonic request_started;    // of the current request, or of the last one; epoch: none yet
   std::chrono::nanoseconds last_duration{};
   // The current request while Busy or Cleanup, else the last one. Empty and false when the writer was caught (or died)
   // while writing it.
@@ -129,6 +131,7 @@ class Scoreboard {
   [[nodiscard]] std::uint32_t generation() const;
   [[nodiscard]] std::uint32_t oldest_generation() const;
   [[nodiscard]] std::uint64_t total_requests() const;
+  [[nodiscard]] std::uint64_t total_failures() const;
   [[nodiscard]] std::uint64_t total_events(Event event) const;
   // Empty for a slot index out of range.
   [[nodiscard]] std::optional<SlotSnapshot> snapshot(SlotIndex slot) const;
@@ -150,6 +153,8 @@ class Scoreboard {
   void set_pid(SlotIndex slot, pid_t pid);
   // The owner shall leave after its current request; it looks between requests (who waits must be woken besides).
   void tell_to_leave(SlotIndex slot);
+  // The owner shall let others who watch the same listeners go before it.
+  void tell_to_step_back(SlotIndex slot);
   // The worker in `slot` is ready: its number now means this slot.
   void assign_number(SlotIndex slot);
   // After reaping its owner (or when it was never made): what it did last; the slot is free afterwards, and its number
@@ -182,7 +187,10 @@ class OwnSlot {
                      std::string_view request_id,
                      os::Monotonic now);
   // The response is out; counts the request. The bytes are those of this request.
-  void end_request(os::Monotonic now, std::uint64_t bytes_in, std::uint64_t bytes_out);
+  void end_request(os::Monotonic now,
+                   std::uint64_t bytes_in,
+                   std::uint64_t bytes_out,
+                   bool has_failed = false);
   void set_state(State state);
   void set_status(char octet);
   // While the application has a request and there is a time limit: see SlotSnapshot. Epoch: none.
@@ -193,6 +201,9 @@ class OwnSlot {
   void note_timed_out() noexcept;
   void want_replacement(Wish why);
   [[nodiscard]] bool is_told_to_leave() const;
+
+  // Another number than before: once more.
+  [[nodiscard]] std::uint8_t times_told_to_step_back() const;
   void count(Event event);
 
  private:

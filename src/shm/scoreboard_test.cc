@@ -119,6 +119,43 @@ TEST_F(ScoreboardTest, ShowsTheLifeOfARequest) {
   EXPECT_EQ(board_.total_requests(), 1U);
 }
 
+TEST_F(ScoreboardTest, CountsFailuresAndTimes) {
+  const SlotIndex slot = ready_worker(0);
+  OwnSlot own(board_, slot);
+  const auto serve = [&](milliseconds took, bool has_failed) {
+    own.begin_request("GET", "/", "", kStart);
+    own.end_request(kStart + took, 0, 0, has_failed);
+  };
+  serve(milliseconds(100), false);
+  serve(milliseconds(250), true);
+  EXPECT_EQ(see(slot).requests, 2U);
+  EXPECT_EQ(see(slot).failures, 1U);
+  EXPECT_EQ(see(slot).took, milliseconds(350));
+  board_.retire(slot);
+  const auto next = board_.claim(Role::Worker, 1, 0);
+  ASSERT_EQ(next, slot);
+  EXPECT_EQ(see(slot).failures, 0U) << "of this process alone";
+  EXPECT_EQ(see(slot).took, milliseconds(0));
+  serve(milliseconds(5), true);
+  EXPECT_EQ(see(slot).failures, 1U);
+  EXPECT_EQ(see(slot).took, milliseconds(5));
+  EXPECT_EQ(board_.total_failures(), 2U);
+}
+
+TEST_F(ScoreboardTest, TellsAWorkerToStepBackAsOftenAsAsked) {
+  const SlotIndex slot = ready_worker(0);
+  OwnSlot own(board_, slot);
+  EXPECT_EQ(own.times_told_to_step_back(), 0U);
+  for (unsigned times = 1; times <= 300; ++times) {
+    const auto before = own.times_told_to_step_back();
+    board_.tell_to_step_back(slot);
+    EXPECT_NE(own.times_told_to_step_back(), before);
+  }
+  board_.retire(slot);
+  ASSERT_EQ(board_.claim(Role::Worker, 1, 0), slot);
+  EXPECT_EQ(own.times_told_to_step_back(), 0U) << "the next one begins anew";
+}
+
 TEST_F(ScoreboardTest, CutsWhatIsTooLong) {
   const SlotIndex slot = ready_worker(0);
   OwnSlot own(board_, slot);

@@ -23,6 +23,11 @@ ReloadActions ReloadPolicy::on(Event event) {
       break;
     case Event::Proved:
       if (phase_ != Phase::Proving) break;
+      phase_ = has_canary_ ? Phase::Judging : Phase::ChangingOver;
+      (has_canary_ ? actions.judge : actions.accept) = true;
+      break;
+    case Event::Judged:
+      if (phase_ != Phase::Judging) break;
       phase_ = Phase::ChangingOver;
       actions.accept = true;
       break;
@@ -32,8 +37,18 @@ ReloadActions ReloadPolicy::on(Event event) {
       begin_next(actions);
       break;
     case Event::Failed:
+      if (phase_ == Phase::Judging) {
+        phase_ = Phase::RollingBack;
+        actions.roll_back = true;
+        break;
+      }
       if (phase_ != Phase::Loading && phase_ != Phase::Proving) break;
       actions.roll_back = true;
+      actions.report_failed = true;
+      begin_next(actions);
+      break;
+    case Event::RolledBack:
+      if (phase_ != Phase::RollingBack) break;
       actions.report_failed = true;
       begin_next(actions);
       break;

@@ -1,8 +1,13 @@
 // ReloadPolicy: how a new generation takes the place of the running one, as a state machine.
 //
-//   Idle ──asked──▶ Loading ──loaded──▶ Proving ──proved──▶ ChangingOver ──all changed over──▶ Idle
-//    ▲                 │                   │
-//    └──── failed: rolled back, the running generation has never stopped serving
+//   Idle ──asked──▶ Loading ──loaded──▶ Proving ──proved──▶ Judging ──judged──▶ ChangingOver ──all changed over──▶ Idle
+//    ▲                 │                   │                   │ failed
+//    │                 │                   │              RollingBack
+//    └─────────────────┴───────────────────┴───────────────────┘
+//      failed: rolled back, the running generation has never stopped serving
+//
+// Without a canary there is no Judging: what is proved is accepted. In it a share of the workers is of the new generation and serves
+// (supervise/canary.h says whether they do well); if it is rolled back, workers of the running generation take their places first.
 //
 // It learns what has happened and answers with what is to be done now; it does nothing itself. Who asks while a reload is under way wants what
 // has changed since, so another one follows. Once the new generation is accepted there is no way back: what dies of it is replaced from
@@ -21,6 +26,7 @@ namespace bladepsgi::supervise {
 struct ReloadActions {
   bool load = false;         // start a zygote of the next generation beside the running one
   bool prove = false;        // start a worker of it, and see whether that works
+  bool judge = false;        // let a share of the workers change over, and see how they do
   bool accept = false;       // it is the running generation from now on; workers change over
   bool roll_back = false;    // end what there is of it
   bool report_done = false;  // to those who have asked for this reload
@@ -31,16 +37,20 @@ struct ReloadActions {
 
 class ReloadPolicy {
  public:
-  enum class Phase : std::uint8_t { Idle, Loading, Proving, ChangingOver };
+  enum class Phase : std::uint8_t { Idle, Loading, Proving, Judging, RollingBack, ChangingOver };
 
   enum class Event : std::uint8_t {
     Asked,
     Loaded,
     Proved,
-    Failed,       // to load, to be started or to be proved
+    Judged,       // and found good
+    Failed,       // to load, to be started, to be proved or to be as good as the running one
+    RolledBack,   // none of its workers takes requests any more
     ChangedOver,  // every worker is of the new generation
     Stopping,     // the whole server ends
   };
+
+  explicit ReloadPolicy(bool has_canary = false) : has_canary_(has_canary) {}
 
   ReloadActions on(Event event);
 
@@ -52,6 +62,7 @@ class ReloadPolicy {
  private:
   void begin_next(ReloadActions& actions);
 
+  bool has_canary_;
   Phase phase_ = Phase::Idle;
   bool asks_again_ = false;
 };

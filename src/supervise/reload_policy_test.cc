@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <ostream>
+#include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -10,8 +11,9 @@ namespace bladepsgi::supervise {
 
 std::ostream& operator<<(std::ostream& out, const ReloadActions& actions) {
   return out << (actions.load ? "load " : "") << (actions.prove ? "prove " : "")
-             << (actions.accept ? "accept " : "") << (actions.roll_back ? "roll-back " : "")
-             << (actions.report_done ? "done " : "") << (actions.report_failed ? "failed " : "");
+             << (actions.judge ? "judge " : "") << (actions.accept ? "accept " : "")
+             << (actions.roll_back ? "roll-back " : "") << (actions.report_done ? "done " : "")
+             << (actions.report_failed ? "failed " : "");
 }
 
 namespace {
@@ -19,11 +21,14 @@ namespace {
 using Event = ReloadPolicy::Event;
 using Phase = ReloadPolicy::Phase;
 
-ReloadPolicy policy_in(Phase phase) {
-  ReloadPolicy policy;
+ReloadPolicy policy_in(Phase phase, bool has_canary) {
+  ReloadPolicy policy(has_canary);
   if (phase != Phase::Idle) (void)policy.on(Event::Asked);
-  if (phase == Phase::Proving || phase == Phase::ChangingOver) (void)policy.on(Event::Loaded);
-  if (phase == Phase::ChangingOver) (void)policy.on(Event::Proved);
+  if (phase != Phase::Idle && phase != Phase::Loading) (void)policy.on(Event::Loaded);
+  if (phase == Phase::Judging || phase == Phase::RollingBack || phase == Phase::ChangingOver)
+    (void)policy.on(Event::Proved);
+  if (phase == Phase::RollingBack) (void)policy.on(Event::Failed);
+  if (phase == Phase::ChangingOver && has_canary) (void)policy.on(Event::Judged);
   EXPECT_EQ(policy.phase(), phase);
   return policy;
 }
@@ -31,51 +36,54 @@ ReloadPolicy policy_in(Phase phase) {
 // Every phase × every event.
 TEST(ReloadPolicy, AnswersEveryEventInEveryPhase) {
   struct Row {
-    Phase phase;
-    Event event;
     ReloadActions actions;
     Phase next;
   };
 
-  const ReloadActions nothing;
+  using Phases = std::vector<Phase>;
+  const std::vector<Event> events = {Event::Asked,       Event::Loaded,  Event::Proved,
+                                     Event::Judged,      Event::Failed,  Event::RolledBack,
+                                     Event::ChangedOver, Event::Stopping};
   const ReloadActions failed{.roll_back = true, .report_failed = true};
-  const std::vector<Row> rows = {
-      {Phase::Idle, Event::Asked, {.load = true}, Phase::Loading},
-      {Phase::Idle, Event::Loaded, nothing, Phase::Idle},
-      {Phase::Idle, Event::Proved, nothing, Phase::Idle},
-      {Phase::Idle, Event::Failed, nothing, Phase::Idle},
-      {Phase::Idle, Event::ChangedOver, nothing, Phase::Idle},
-      {Phase::Idle, Event::Stopping, nothing, Phase::Idle},
-      {Phase::Loading, Event::Asked, nothing, Phase::Loading},
-      {Phase::Loading, Event::Loaded, {.prove = true}, Phase::Proving},
-      {Phase::Loading, Event::Proved, nothing, Phase::Loading},
-      {Phase::Loading, Event::Failed, failed, Phase::Idle},
-      {Phase::Loading, Event::ChangedOver, nothing, Phase::Loading},
-      {Phase::Loading, Event::Stopping, {.report_failed = true}, Phase::Idle},
-      {Phase::Proving, Event::Asked, nothing, Phase::Proving},
-      {Phase::Proving, Event::Loaded, nothing, Phase::Proving},
-      {Phase::Proving, Event::Proved, {.accept = true}, Phase::ChangingOver},
-      {Phase::Proving, Event::Failed, failed, Phase::Idle},
-      {Phase::Proving, Event::ChangedOver, nothing, Phase::Proving},
-      {Phase::Proving, Event::Stopping, {.report_failed = true}, Phase::Idle},
-      {Phase::ChangingOver, Event::Asked, nothing, Phase::ChangingOver},
-      {Phase::ChangingOver, Event::Loaded, nothing, Phase::ChangingOver},
-      {Phase::ChangingOver, Event::Proved, nothing, Phase::ChangingOver},
-      {Phase::ChangingOver, Event::Failed, nothing, Phase::ChangingOver},
-      {Phase::ChangingOver, Event::ChangedOver, {.report_done = true}, Phase::Idle},
-      {Phase::ChangingOver, Event::Stopping, {.report_failed = true}, Phase::Idle},
+  const ReloadActions ended{.report_failed = true};
+  const auto expected = [&](Phase phase, Event event, bool has_canary) -> Row {
+    if (event == Event::Asked && phase == Phase::Idle) return {{.load = true}, Phase::Loading};
+    if (event == Event::Loaded && phase == Phase::Loading) return {{.prove = true}, Phase::Proving};
+    if (event == Event::Proved && phase == Phase::Proving)
+      return has_canary ? Row{{.judge = true}, Phase::Judging}
+                        : Row{{.accept = true}, Phase::ChangingOver};
+    if (event == Event::Judged && phase == Phase::Judging)
+      return {{.accept = true}, Phase::ChangingOver};
+    if (event == Event::ChangedOver && phase == Phase::ChangingOver)
+      return {{.report_done = true}, Phase::Idle};
+    if (event == Event::Failed && (phase == Phase::Loading || phase == Phase::Proving))
+      return {failed, Phase::Idle};
+    if (event == Event::Failed && phase == Phase::Judging)
+      return {{.roll_back = true}, Phase::RollingBack};
+    if (event == Event::RolledBack && phase == Phase::RollingBack) return {ended, Phase::Idle};
+    if (event == Event::Stopping && phase != Phase::Idle) return {ended, Phase::Idle};
+    return {{}, phase};  // everything else means nothing
   };
-  for (const Row& row : rows) {
-    ReloadPolicy policy = policy_in(row.phase);
-    const auto where = static_cast<int>(&row - rows.data());
-    EXPECT_EQ(policy.on(row.event), row.actions) << "row " << where;
-    EXPECT_EQ(policy.phase(), row.next) << "row " << where;
+  for (const bool has_canary : {false, true}) {
+    Phases phases = {Phase::Idle, Phase::Loading, Phase::Proving, Phase::ChangingOver};
+    if (has_canary) phases.insert(phases.end(), {Phase::Judging, Phase::RollingBack});
+    for (const Phase phase : phases) {
+      for (const Event event : events) {
+        ReloadPolicy policy = policy_in(phase, has_canary);
+        const Row row = expected(phase, event, has_canary);
+        const std::string where = "phase " + std::to_string(static_cast<int>(phase)) + ", event " +
+                                  std::to_string(static_cast<int>(event));
+        EXPECT_EQ(policy.on(event), row.actions) << where;
+        EXPECT_EQ(policy.phase(), row.next) << where;
+      }
+    }
   }
 }
 
 TEST(ReloadPolicy, WhoAsksMeanwhileGetsAnotherOne) {
-  for (const Phase phase : {Phase::Loading, Phase::Proving, Phase::ChangingOver}) {
-    ReloadPolicy policy = policy_in(phase);
+  for (const Phase phase :
+       {Phase::Loading, Phase::Proving, Phase::Judging, Phase::RollingBack, Phase::ChangingOver}) {
+    ReloadPolicy policy = policy_in(phase, true);
     for (int i = 0; i < 3; ++i)
       EXPECT_EQ(policy.on(Event::Asked), ReloadActions{});
     EXPECT_TRUE(policy.is_asked_again());
@@ -84,13 +92,17 @@ TEST(ReloadPolicy, WhoAsksMeanwhileGetsAnotherOne) {
       expected.report_done = true;
       EXPECT_EQ(policy.on(Event::ChangedOver), expected);
     } else {
-      expected.roll_back = expected.report_failed = true;
-      EXPECT_EQ(policy.on(Event::Failed), expected) << "the next one may be better";
+      if (phase == Phase::Judging) (void)policy.on(Event::Failed);
+      const bool was_served = policy.phase() == Phase::RollingBack;
+      expected.report_failed = true;
+      expected.roll_back = !was_served;
+      EXPECT_EQ(policy.on(was_served ? Event::RolledBack : Event::Failed), expected)
+          << "the next one may be better";
     }
     EXPECT_EQ(policy.phase(), Phase::Loading);
     EXPECT_FALSE(policy.is_asked_again()) << "one, however many have asked";
   }
-  ReloadPolicy policy = policy_in(Phase::Proving);
+  ReloadPolicy policy = policy_in(Phase::Proving, false);
   (void)policy.on(Event::Asked);
   (void)policy.on(Event::Stopping);
   EXPECT_FALSE(policy.is_asked_again());

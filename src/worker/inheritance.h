@@ -45,6 +45,9 @@ struct Options {
   std::uint64_t lobby_memory =
       std::uint64_t{256} * 1024 * 1024;  // most that rests of responses may take there
   TimeLimitOptions time_limit;
+  std::chrono::milliseconds start_timeout{std::chrono::seconds(60)};  // for on_worker_start
+  std::chrono::milliseconds exit_timeout{
+      std::chrono::seconds(30)};  // for on_worker_exit and END blocks
   RecyclingLimits recycling;
   // Who has waited longer when the application could be called, as the front end says, is answered 503; zero: nobody.
   std::chrono::milliseconds queue_timeout{};

@@ -4,15 +4,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <csignal>
-#include <cstring>
-#include <span>
 
 #include "os/signals.h"
 #include "os/system_error.h"
 #include "worker/protocol_exchange.h"
+#include "worker/signal_message.h"
 
 namespace bladepsgi::worker {
 
@@ -48,50 +46,6 @@ std::int64_t count(os::Monotonic time) {
 os::Monotonic as_time(std::int64_t time) {
   return os::Monotonic(duration_cast<os::Monotonic::duration>(nanoseconds(time)));
 }
-
-// A message without any memory but its own.
-class Message {
- public:
-  void add(std::string_view text) {
-    const std::size_t size = std::min(text.size(), text_.size() - size_);
-    std::memcpy(text_.data() + size_, text.data(), size);
-    size_ += size;
-  }
-
-  // "12.3 s"
-  void add(nanoseconds time) {
-    const auto tenths = static_cast<std::uint64_t>(
-        std::max<std::int64_t>(duration_cast<milliseconds>(time).count() / 100, 0));
-    std::array<char, 20> digits;
-    std::size_t first = digits.size();
-    for (std::uint64_t rest = tenths / 10; first == digits.size() || rest != 0; rest /= 10)
-      digits[--first] = static_cast<char>('0' + rest % 10);
-    add({digits.data() + first, digits.size() - first});
-    const std::array<char, 4> end{'.', static_cast<char>('0' + tenths % 10), ' ', 's'};
-    add({end.data(), end.size()});
-  }
-
-  void add_number(std::uint32_t number) {
-    std::array<char, 10> digits;
-    std::size_t first = digits.size();
-    do {
-      digits[--first] = static_cast<char>('0' + number % 10);
-      number /= 10;
-    } while (number != 0);
-    add({digits.data() + first, digits.size() - first});
-  }
-
-  [[nodiscard]] std::span<char> room() { return std::span(text_).subspan(size_); }
-
-  void added(std::size_t size) { size_ += size; }
-
-  [[nodiscard]] std::string_view text() const { return {text_.data(), size_}; }
-
- private:
-  // One frame of the log channel, so that it cannot come in two pieces: it may have interrupted another one.
-  std::array<char, 4000> text_;
-  std::size_t size_ = 0;
-};
 
 }  // namespace
 
@@ -205,7 +159,7 @@ void TimeLimit::end_process(nanoseconds age) noexcept {
 }
 
 void TimeLimit::say(bool is_end, bool is_answered, nanoseconds age) noexcept {
-  Message message;
+  SignalMessage message;
   message.added(slot_.write_title(message.room()));
   message.add(is_end ? ": still runs after " : ": has run for ");
   message.add(age);

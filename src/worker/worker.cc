@@ -10,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <random>
@@ -37,6 +38,7 @@
 #include "worker/inheritance.h"
 #include "worker/patience.h"
 #include "worker/signals.h"
+#include "worker/watchdog.h"
 
 namespace bladepsgi::worker {
 
@@ -75,6 +77,8 @@ constexpr std::chrono::microseconds kImmediately{100};
 // For room in the queue to the lobby: it empties it in less, unless it is stuck.
 constexpr milliseconds kLobbyPatience{250};
 constexpr milliseconds kBetweenTries{10};
+
+constexpr int kServerError = 500;  // from that status on
 
 constexpr int kMostWhileGivingUp = 8;  // requests that have come on a connection nobody keeps
 
@@ -146,12 +150,25 @@ class Worker {
 
   int run() {
     os::unblock_all_signals();
-    if (!app_.start_worker()) return 1;
+    {
+      const Watchdog watchdog("on_worker_start", "--start-timeout",
+                              inheritance_.options.start_timeout, app_, channel_,
+                              inheritance_.number);
+      if (!app_.start_worker()) return 1;
+    }
     slot_.become_idle();
-    channel_.ready(::getpid());
-    if (inheritance_.probation >= 0) prove();
+    if (inheritance_.probation >= 0) {
+      channel_.ready(::getpid());
+      prove();
+    }
     open_doors();
+    // With probation once more: now it serves everybody.
+    channel_.ready(::getpid());
     while (!is_leaving()) {
+      if (is_told_to_step_back()) {
+        step_back();
+        continue;
+      }
       // Others first: who waits there has nobody, while a kept connection belongs to a peer that has others.
       if (serve_others()) continue;
       if (exchange_->is_attached() && serve(ProtocolExchange::Patience::Try) != Progress::Idle)
@@ -207,6 +224,33 @@ class Worker {
     for (const Listening& listener : inheritance_.listeners)
       watch(listener.fd, EPOLLIN | EPOLLEXCLUSIVE);
     if (inheritance_.ready >= 0) watch(inheritance_.ready, EPOLLIN | EPOLLEXCLUSIVE);
+  }
+
+  void close_doors() {
+    for (const Listening& listener : inheritance_.listeners)
+      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener.fd, nullptr);
+    if (inheritance_.ready >= 0)
+      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, inheritance_.ready, nullptr);
+  }
+
+  [[nodiscard]] bool is_told_to_step_back() const {
+    return slot_.times_told_to_step_back() != step_backs_;
+  }
+
+  // Of those who wait the kernel wakes whoever began to watch first: others shall have what comes now.
+  void step_back() {
+    step_backs_ = slot_.times_told_to_step_back();
+    drain_wake_pipe();
+    give_up_kept();
+    close_doors();
+    open_doors();
+  }
+
+  // What was written into it is said elsewhere, too.
+  void drain_wake_pipe() const {
+    std::array<char, 64> bytes;
+    while (::read(inheritance_.wake_read, bytes.data(), bytes.size()) > 0) {
+    }
   }
 
   // Serves who comes over the probation socket, and nobody else; and nobody else serves them.
@@ -537,6 +581,10 @@ class Worker {
                                os::monotonic_now() - since <
                                    (waits ? kJustConnected : kStillThere));
     Progress progress = take_request(patience);
+    while (progress == Progress::Idle && waits && !is_leaving()) {
+      drain_wake_pipe();  // we have been told something else, which has time
+      progress = take_request(patience);
+    }
     is_fresh_ = is_from_lobby_ = false;
     if (progress == Progress::Incomplete || progress == Progress::Idle) {
       if (has_slow_permit_) give_slow_permit_back();
@@ -721,7 +769,8 @@ class Worker {
     if (time_limit_) time_limit_->watch(exchange_);
     const runtime::Served served = app_.serve(*exchange_);
     const os::Monotonic ended = os::monotonic_now();
-    slot_.end_request(ended, exchange_->bytes_received(), exchange_->bytes_sent());
+    slot_.end_request(ended, exchange_->bytes_received(), exchange_->bytes_sent(),
+                      served.failed || served.timed_out || exchange_->status() >= kServerError);
     kept_since_ = ended;
     if (served.failed) slot_.count(shm::Event::ApplicationFailed);
     if (served.timed_out) slot_.count(shm::Event::ApplicationTimedOut);
@@ -877,11 +926,7 @@ class Worker {
 
   void leave() {
     slot_.set_state(shm::State::Draining);
-    for (const Listening& listener : inheritance_.listeners) {
-      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener.fd, nullptr);
-    }
-    if (inheritance_.ready >= 0)
-      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, inheritance_.ready, nullptr);
+    close_doors();
     give_up_kept();
     // We may have been woken for a connection and for leaving at once, and nobody else was: take what is there. When the
     // application wants the end of this process, nothing had woken us.
@@ -894,6 +939,8 @@ class Worker {
     }
     give_up_kept();
     slot_.set_state(shm::State::Draining);
+    const Watchdog watchdog("on_worker_exit or an END block", "--exit-timeout",
+                            inheritance_.options.exit_timeout, app_, channel_, inheritance_.number);
     app_.leave();
     slot_.set_state(shm::State::Gone);
   }
@@ -934,7 +981,8 @@ class Worker {
   os::Monotonic nobody_waited_{};  // at no listener, when that was last seen
   bool pauses_ = false;            // accepts nobody
   os::Monotonic pause_end_{};
-  bool wants_no_more_ = false;  // the application asked for the end of this process
+  std::uint8_t step_backs_ = 0;  // that we have made
+  bool wants_no_more_ = false;   // the application asked for the end of this process
 };
 
 }  // namespace

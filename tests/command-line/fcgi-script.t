@@ -90,11 +90,14 @@ subtest 'spawned with its socket as descriptor 0' => sub {
 };
 
 subtest 'environment' => sub {
-    my %env = (FCGI_SOCKET_PATH => 'env.sock', FCGI_SOCKET_PERM => '0600', FCGI_LISTEN_QUEUE => 5, PM_MAX_REQUESTS => 10);
+    my %env = (FCGI_SOCKET_PATH => 'env.sock', FCGI_SOCKET_PERM => '0600', FCGI_LISTEN_QUEUE => 5, PM_MAX_REQUESTS => 10, PM_MAX_SIZE => 100000);
     my $server = BladePSGI::Test->start(program => $program, words => ['app.psgi'], env => \%env);
     is ask($server->folder . '/env.sock'), "ok\n", 'FCGI_SOCKET_PATH';
     is sprintf('%04o', (stat $server->folder . '/env.sock')[2] & 07777), '0600', 'FCGI_SOCKET_PERM';
-    log_like $server, qr/LOG: .*PM_MAX_REQUESTS is without effect/, 'PM_MAX_REQUESTS: said to be without effect';
+    log_like $server, qr/LOG: .*PM_MAX_SIZE is without effect/, 'PM_MAX_SIZE: said to be without effect';
+    my ($worker) = $server->worker_pids;
+    ask($server->folder . '/env.sock') for 1 .. 10;
+    ok $server->pid_of('worker 0', $worker), 'PM_MAX_REQUESTS: the worker is replaced';
     is $server->stop, 'exit 0', 'stops';
     my $port = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die "listen: $!";
     $server = BladePSGI::Test->start(program => $program, words => ['app.psgi'], env => { SERVER_STARTER_PORT => $port->sockport . '=3' }, descriptors => [$port]);

@@ -41,7 +41,6 @@ PERL
 };
 
 subtest 'database handles' => sub {
-    plan skip_all => 'no DBI' unless eval { require DBI; 1 };
     my @found = warnings_of(<<'PERL');
 use DBI;
 our $dbh = DBI->connect('dbi:ExampleP:', '', '', { RaiseError => 1 });

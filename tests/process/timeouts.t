@@ -203,6 +203,50 @@ subtest 'who goes on all the same' => sub {
     is $server->stop, 'exit 0', 'stops';
 };
 
+# In the library of a database nothing of Perl runs: what is thrown waits until it comes back.
+subtest 'who waits for a database' => sub {
+    my $database = <<'PERL';
+use strict; use warnings;
+use DBI;
+sub orders {
+    my ($milliseconds) = @_;
+    my $dbh = DBI->connect('dbi:SQLite:dbname=orders.db', '', '', { RaiseError => 1, PrintError => 0 });
+    $dbh->sqlite_busy_timeout(0 + $milliseconds);
+    $dbh->do('update orders set done = 1');
+    return 'done';
+}
+sub {
+    my ($env) = @_;
+    my ($milliseconds) = $env->{PATH_INFO} =~ /(\d+)/;
+    return [200, [], [$milliseconds ? orders($milliseconds) : $$]];
+};
+PERL
+    require DBI;
+    my $server = BladePSGI::Test->start(app => $database, workers => 1, options => [ '--request-timeout=300ms', '--request-timeout-grace=4s' ]);
+    my $lock = DBI->connect('dbi:SQLite:dbname=' . $server->folder . '/orders.db', '', '', { RaiseError => 1 });
+    $lock->do('create table orders (done integer)');
+    my ($worker) = $server->worker_pids;
+    is $server->get('/60000')->{body}, 'done', 'nobody waits';
+    $lock->do('begin exclusive');
+    # The library gives up before the grace is over: then what was thrown arrives.
+    my $answer = $server->get('/800');
+    is $answer->{status}, 504, 'a library that comes back in time';
+    is $server->get('/')->{body}, $worker, 'and its worker lives on';
+    like $server->log, qr/WARNING: .*GET \/800 \[[^]]+\]: has run for \d+\.\d s, longer than --request-timeout/, 'the log says so';
+    my $from = $server->log_size;
+    $answer = $server->get('/60000?a=b');
+    is $answer->{status}, 504, 'one that does not';
+    like $answer->{body}, qr/504 Gateway Timeout/, 'with its page';
+    ok $answer->{ended}, 'completely';
+    my $log = $server->wait_log(qr/a new one is started/, 10, $from) // '';
+    like $log, qr/ERROR: .*GET \/60000\?a=b \[[^]]+\]: still runs after \d+\.\d s \(--request-timeout-grace\); its client is answered with status 504, and worker 0 ends\. It was at\n/, 'the log names request, age and worker';
+    like $log, qr/ERROR: .*DBD::SQLite::\w+::\w+ .*\n(?:.*\n)*?.*orders at \S+app\.psgi line \d+/, 'and the call of the database';
+    like $log, qr/worker 0 \(pid $worker\) has ended itself while it served GET \/60000\?a=b .*; a new one is started at once/, 'there is a new worker';
+    $lock->do('rollback');
+    is $server->get('/60000')->{body}, 'done', 'which serves';
+    is $server->stop, 'exit 0', 'stops';
+};
+
 subtest 'who does not even let signals in is killed' => sub {
     my $server = server(grace => '100ms');
     my ($worker) = $server->worker_pids;

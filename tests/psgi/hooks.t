@@ -126,4 +126,69 @@ subtest 'wrong use' => sub {
     }
 };
 
+subtest 'hooks that hang' => sub {
+    my $app = <<'PERL';
+use POSIX ();
+use BPSGI qw(on_worker_start on_worker_exit);
+sub deaf { POSIX::sigprocmask(POSIX::SIG_BLOCK(), do { my $all = POSIX::SigSet->new; $all->fillset; $all }) }
+sub wait_for_a_lock { sleep 60 while 1 }
+on_worker_start(sub { return unless -e 'start'; deaf() if -e 'deaf'; wait_for_a_lock() });
+on_worker_exit(sub { return unless -e 'exit'; deaf() if -e 'deaf'; wait_for_a_lock() });
+END { wait_for_a_lock() if -e 'end' }
+sub { my ($env) = @_; $env->{'psgix.harakiri.commit'} = 1 if $env->{PATH_INFO} eq '/last'; [200, [], [$$]] }
+PERL
+    my $server = BladePSGI::Test->start(app => $app, workers => 2, control => 1, options => [ '--start-timeout=200ms', '--exit-timeout=200ms' ]);
+    my $file = sub { my ($name, $there) = @_; my $path = $server->folder . "/$name"; $there ? write_text($path, '') : unlink $path; return };
+    # At the start: of a replacement, and of a new generation.
+    $file->(start => 1);
+    for my $deaf (0, 1) {
+        $file->(deaf => $deaf);
+        my $from = $server->log_size;
+        my $run = $server->bladectl('recycle', 0);
+        is $run->{exit}, 'exit 1', 'a replacement whose on_worker_start hangs is ended';
+        if ($deaf) {
+            like $run->{err}, qr/worker 0 serves on, .*SIGKILL/, 'also if it lets no signal in';
+        }
+        else {
+            like $run->{err}, qr/on_worker_start still runs after \d+\.\d s \(--start-timeout\), and worker 0 ends\. It was at/, 'it is said why';
+            like $server->wait_log(qr/a new one is started in/, 10, $from) // '', qr/ERROR: .*wait_for_a_lock at \S+app\.psgi line \d+/, 'and where it was';
+        }
+        is $server->get('/')->{status}, 200, 'the old ones serve';
+    }
+    $file->(deaf => 0);
+    my $run = $server->bladectl('reload');
+    is $run->{exit}, 'exit 3', 'such a generation is refused';
+    like $run->{err}, qr/on_worker_start still runs/, 'with the reason';
+    $file->(start => 0);
+    ok +(wait_for { !grep { ($_->{generation} // 0) != 1 || $_->{state} ne 'idle' } @{ $server->bladectl_result('workers') } }), 'the old one is complete';
+
+    # At the end.
+    for my $where ([ exit => 'wait_for_a_lock' ], [ end => 'wait_for_a_lock' ], [ 'deaf exit', '' ]) {
+        my ($files, $function) = @$where;
+        $file->($_ => 1) for split / /, $files;
+        my $from = $server->log_size;
+        my @before = $server->worker_pids;
+        $run = $server->bladectl('recycle', 1);
+        is $run->{exit}, 'exit 0', "$files: who leaves does not live for ever";
+        ok !-d "/proc/$before[1]", 'it has gone';
+        my $log = substr $server->log, $from;
+        like $log, qr/ERROR: .*worker\[$before[1]\]: on_worker_exit or an END block still runs after \d+\.\d s \(--exit-timeout\), and worker 1 ends\. It was at\n.*$function/, 'the log says why' if $function;
+        like $log, qr/worker 1 \(pid $before[1]\) died unexpectedly: .*; its successor is there already/, 'and what became of it';
+        $file->($_ => 0) for split / /, $files;
+    }
+    # Of its own accord.
+    $file->(exit => 1);
+    my $last = $server->get('/last')->{body};
+    ok +(wait_for { !-d "/proc/$last" }), 'who has said that it leaves, too';
+    $file->(exit => 0);
+    ok +(wait_for { 2 == $server->worker_pids }), 'and is replaced';
+    is $server->stop, 'exit 0', 'stops';
+
+    # At a stop.
+    $server = BladePSGI::Test->start(app => $app, workers => 1, options => ['--exit-timeout=200ms']);
+    write_text($server->folder . '/exit', '');
+    is $server->stop, 'exit 0', 'a stop comes to its end';
+    like $server->log, qr/on_worker_exit or an END block still runs/, 'and says what it waited for';
+};
+
 done_testing;

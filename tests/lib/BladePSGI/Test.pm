@@ -425,6 +425,38 @@ sub bladectl {
     return run_to_end([ bladectl_binary(), '--socket=' . $self->control_path, @words ], seconds => 60);
 }
 
+# The same in a process of its own; ->is_over, and ->outcome waits for what bladectl returns.
+sub bladectl_later {
+    my ($self, @words) = @_;
+    require JSON::PP;
+    pipe my $reader, my $writer or die "pipe: $!";
+    my $pid = fork // die "fork: $!";
+    if (!$pid) {
+        close $reader;
+        my $run = $self->bladectl(@words);
+        print {$writer} JSON::PP::encode_json($run);
+        close $writer;
+        POSIX::_exit(0);
+    }
+    close $writer;
+    return bless { reader => $reader, pid => $pid }, 'BladePSGI::Test::Later';
+}
+
+sub BladePSGI::Test::Later::is_over {
+    my ($self) = @_;
+    my $in = '';
+    vec($in, fileno $self->{reader}, 1) = 1;
+    return select $in, undef, undef, 0;
+}
+
+sub BladePSGI::Test::Later::outcome {
+    my ($self) = @_;
+    local $/;
+    my $text = readline $self->{reader};
+    waitpid $self->{pid}, 0;
+    return JSON::PP::decode_json($text);
+}
+
 # What bladectl prints with --json; undef when it is not done.
 sub bladectl_result {
     my ($self, @words) = @_;
