@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,7 +33,22 @@ class Listener {
   // From now on who connects to the name reaches this socket.
   virtual Result<void> publish() { return {}; }
 
-  // Who connects from now on is refused, whoever else holds this socket; if it is ours.
+  // Somebody else's, who goes on with it.
+  [[nodiscard]] virtual bool is_inherited() const { return false; }
+
+  // Nobody new gets in, but who is in the queue already stays there and can be accepted; if it is ours. On a UNIX socket connecting is
+  // refused from now on, and an accept that finds nobody has seen the end. On a TCP socket nothing answers who connects, until it
+  // is known that the queue is empty, see count_waiting(), and refuse() is called.
+  virtual void close_door() noexcept;
+
+  // Of a TCP socket: in its queue now.
+  [[nodiscard]] std::optional<std::uint32_t> count_waiting() const;
+
+  // The door lets nobody in; false: one at a time, whenever the queue is empty, for want of memory or rights.
+  [[nodiscard]] bool is_door_tight() const { return is_door_tight_; }
+
+  // Who connects from now on is refused, whoever else holds this socket, and who waits is lost; if it is ours. Accepting from it is an
+  // error then (EINVAL).
   virtual void refuse() noexcept;
 
   // Takes the name away, if it is ours.
@@ -46,6 +62,7 @@ class Listener {
   Fd fd_;
   Transport transport_;
   std::string name_;
+  bool is_door_tight_ = true;
 };
 
 using Listeners = std::vector<std::unique_ptr<Listener>>;
