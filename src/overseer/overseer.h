@@ -53,6 +53,8 @@ class Overseer {
   void on_signals();
   void reap();
   void request_stop(supervise::StopRequest request);
+  void follow_stop(const supervise::StopActions& actions, bool was_stopping);
+  void log_progress();
   void stop_immediately();
   void advance_stop();
   void carry_out(const supervise::StopActions& actions);
@@ -78,6 +80,7 @@ class Overseer {
   std::optional<os::PidFile> pid_file_;
   supervise::StopPolicy stop_;
   os::EventLoop::TimerId stop_timer_;
+  os::EventLoop::TimerId stop_progress_;
   std::optional<int> failure_code_;  // overrides the stop policy's
   std::optional<int> exit_code_;
 };
