@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <deque>
@@ -62,8 +63,9 @@ constexpr milliseconds kLastNudge{1000};
 
 // Of a response, before it is somebody else's turn.
 constexpr std::size_t kMostSent = std::size_t{1024} * 1024;
-// While the server stops: for the first byte of a connection that has just come.
+// While the server stops: for the first byte of a connection that has just come, and for each silence in what is coming.
 constexpr milliseconds kLastGrace{1000};
+constexpr milliseconds kLastSilence{5000};
 
 // Before it can be said who takes his slowly.
 constexpr std::chrono::seconds kFirstTime{5};
@@ -520,10 +522,11 @@ class Lobby {
         if (!guest.is_fresh) guest.started = {};
         break;
       case Stage::Head:
-        table_.change(id, Holding::Head, before_the_end(guest.started + options_.head_timeout));
+        table_.change(id, Holding::Head,
+                      before_the_end(guest.started + options_.head_timeout, now));
         break;
       case Stage::Body:
-        table_.change(id, Holding::Body, before_the_end(now + options_.body_timeout));
+        table_.change(id, Holding::Body, before_the_end(now + options_.body_timeout, now));
         break;
       case Stage::Enough:
         ignore_input(guest);
@@ -757,22 +760,23 @@ class Lobby {
     for (const auto& [id, guest] : guests_) {
       const Holding holding = table_.holding(id);
       if (holding == Holding::Head || holding == Holding::Body)
-        table_.change(id, holding, before_the_end(table_.deadline(id)));
+        table_.change(id, holding, before_the_end(table_.deadline(id), now));
     }
   }
 
-  [[nodiscard]] os::Monotonic before_the_end(os::Monotonic deadline) const {
+  // Of one who sends at all; who is silent is not waited for as long as on other days.
+  [[nodiscard]] os::Monotonic before_the_end(os::Monotonic deadline, os::Monotonic now) const {
     if (!stopping_since_) return deadline;
-    return std::min<os::Monotonic>(deadline, *stopping_since_ + options_.body_timeout);
+    return std::min<os::Monotonic>(
+        {deadline, *stopping_since_ + options_.body_timeout, now + kLastSilence});
   }
 
   // Somebody will need a worker.
   [[nodiscard]] bool has_begun() const {
-    for (const Holding holding :
-         {Holding::Idle, Holding::Head, Holding::Body, Holding::SlowBody, Holding::Ready}) {
-      if (table_.count(holding) > 0) return true;
-    }
-    return false;
+    constexpr std::array kBegun{Holding::Idle, Holding::Head, Holding::Body, Holding::SlowBody,
+                                Holding::Ready};
+    return std::any_of(kBegun.begin(), kBegun.end(),
+                       [this](Holding holding) { return table_.count(holding) > 0; });
   }
 
   // There will be no next request: kept connections are closed, if nothing has come on them. Who has just connected is about to ask.

@@ -4,7 +4,6 @@
 #include <linux/filter.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -101,15 +100,6 @@ void Listener::close_door() noexcept {
   }
   is_door_tight_ = drop_beginnings(fd_.get());
   if (!is_door_tight_) ::listen(fd_.get(), 0);
-}
-
-std::optional<std::uint32_t> Listener::count_waiting() const {
-  tcp_info info{};
-  socklen_t size = sizeof info;
-  if (transport_ != Transport::Tcp ||
-      ::getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
-    return std::nullopt;
-  return info.tcpi_unacked;  // of one that listens that is what this field means
 }
 
 void Listener::refuse() noexcept {

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,11 +37,8 @@ class Listener {
 
   // Nobody new gets in, but who is in the queue already stays there and can be accepted; if it is ours. On a UNIX socket connecting is
   // refused from now on, and an accept that finds nobody has seen the end. On a TCP socket nothing answers who connects, until it
-  // is known that the queue is empty, see count_waiting(), and refuse() is called.
+  // is known that the queue is empty (os/backlog.h) and refuse() is called.
   virtual void close_door() noexcept;
-
-  // Of a TCP socket: in its queue now.
-  [[nodiscard]] std::optional<std::uint32_t> count_waiting() const;
 
   // The door lets nobody in; false: one at a time, whenever the queue is empty, for want of memory or rights.
   [[nodiscard]] bool is_door_tight() const { return is_door_tight_; }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "os/backlog.h"
 
 namespace bladepsgi::overseer {
 
@@ -89,7 +90,7 @@ bool ListenerSet::refuse_where_empty(bool is_late) noexcept {
   const auto refuses = [is_late](os::Listener* listener) {
     // Where the door is not tight, whoever gets in is never the last one.
     const std::uint32_t most = listener->is_door_tight() || !is_late ? 0 : 1;
-    if (listener->count_waiting().value_or(0) > most) return false;
+    if (os::waiting_connections(listener->fd()).value_or(0) > most) return false;
     listener->refuse();
     return true;
   };

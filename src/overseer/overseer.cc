@@ -324,7 +324,7 @@ void Overseer::reload(const std::string& why,
   pools_.front().reload(
       why, [this, on_outcome = std::move(on_outcome)](const Pool::ReloadOutcome& outcome) {
         --reloads_;
-        if (reloads_ == 0 && !stop_.is_stopping()) {
+        if (reloads_ == 0 && !stop_.was_asked()) {
           service_manager_.ready(outcome.is_done
                                      ? fmt::format("requests are served, by {}", outcome.text)
                                      : fmt::format("requests are served; the last reload has "

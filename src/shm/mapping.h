@@ -19,7 +19,7 @@
 namespace bladepsgi::shm {
 
 inline constexpr std::uint64_t kMagic = 0x4d48534947535042;  // "BPSGISHM", little-endian
-inline constexpr std::uint32_t kLayoutVersion = 5;
+inline constexpr std::uint32_t kLayoutVersion = 6;
 
 inline constexpr std::uint32_t kMaxNumbers = 65536;
 // A semaphore's word has 17 bits for a slot.

@@ -173,6 +173,16 @@ subtest 'requests that are not complete' => sub {
     is $server->wait_exit, 'exit 0', 'exit code 0';
 };
 
+subtest 'clients that fall silent in the middle' => sub {
+    my $server = BladePSGI::Test->start(workers => 1, app => $app);
+    my ($head, $body) = map { $server->connect } 1, 2;
+    $head->send(substr request_bytes(uri => '/head'), 0, 20);
+    $body->send(substr request_bytes(uri => '/body', method => 'POST', body => 'x' x 50_000), 0, 10_000);
+    ok within(12, sub { is $server->stop(TERM => 60), 'exit 0', 'exit code 0' }), 'hold nothing up for long';
+    ok $head->closes(5), 'a head is given up';
+    is $body->read_response->{status}, 408, 'a body is answered';
+};
+
 subtest 'a request sent on a kept connection before it was closed' => sub {
     my $server = busy_server(workers => 1);
     my @kept = map { $server->connect } 1 .. 8;
@@ -274,6 +284,13 @@ subtest '--drain-delay' => sub {
     $server->signal('TERM');
     $server->wait_log(qr/--drain-delay/);
     ok within(10, sub { is $server->stop('TERM'), 'exit 0', 'exit code 0' }), 'SIGTERM again: fast';
+};
+
+subtest 'no worker at all' => sub {
+    my $server = BladePSGI::Test->start(app => $app, workers => 2, options => ['--min-workers=0']);
+    is_deeply [ $server->worker_pids ], [], 'none is running';
+    ok within(10, sub { is $server->stop, 'exit 0', 'exit code 0' }), 'it stops';
+    unlike $server->log, qr/ERROR/, 'without any trouble';
 };
 
 subtest 'in the middle of something else' => sub {
