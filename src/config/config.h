@@ -114,6 +114,8 @@ struct Config {
   std::string user;   // empty: stay who we are
   std::string group;  // empty: that of `user`
   OnCrash on_crash = OnCrash::Restart;
+  std::chrono::milliseconds stop_timeout{};  // 0: none
+  std::chrono::milliseconds drain_delay{};
   std::uint64_t shared_memory = 0;
   // Workers come and go between these; unset: there are always `workers`.
   std::optional<std::uint32_t> min_workers;

@@ -378,6 +378,16 @@ inline constexpr std::array kOptions{
         "daemonize", "", "", "", "", Section::Processes, Flag{&Config::daemonize},
         "Go into the background once the server is ready; a start that fails still ends with its "
         "exit code. The log stays where standard error goes. Without need under systemd."},
+    Option{"stop-timeout", "", "TIME", "0", "", Section::Processes,
+           Duration{&Config::stop_timeout, std::chrono::milliseconds{0}, kLongest},
+           "How long a stop on SIGTERM may take, 0 for any time: then the log names the requests "
+           "that are still being served, and everything ends at once. Less than the time after "
+           "which whoever stops the server kills it."},
+    Option{"drain-delay", "", "TIME", "0", "", Section::Processes,
+           Duration{&Config::drain_delay, std::chrono::milliseconds{0}, kLongest},
+           "On SIGTERM go on serving everybody for so long before the stop begins, while --health "
+           "says 503: for load balancers that need a moment to look elsewhere. Not part of "
+           "--stop-timeout."},
     Option{"user", "", "NAME", "", "unchanged", Section::Processes, Text{&Config::user},
            "User to become before the application is loaded."},
     Option{"group", "", "NAME", "", "that of --user", Section::Processes, Text{&Config::group},

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <deque>
@@ -62,6 +63,10 @@ constexpr milliseconds kLastNudge{1000};
 
 // Of a response, before it is somebody else's turn.
 constexpr std::size_t kMostSent = std::size_t{1024} * 1024;
+// While the server stops: for the first byte of a connection that has just come, and for each silence in what is coming.
+constexpr milliseconds kLastGrace{1000};
+constexpr milliseconds kLastSilence{5000};
+
 // Before it can be said who takes his slowly.
 constexpr std::chrono::seconds kFirstTime{5};
 
@@ -124,6 +129,7 @@ class Lobby {
     loop_.add(inheritance_.parking, EPOLLIN, [this](std::uint32_t) { on_parking(); });
     slot_.become_idle();
     publish();
+    board_.set_settled(false);
     // What the lobby before this one had sent, and had not said yet.
     board_.announce_ready();
     expect_taking();
@@ -150,6 +156,8 @@ class Lobby {
 
   // True: the queue was seen empty.
   bool on_parking() {
+    // Before anything is received: who finds this set and the queue empty knows that we know all of it.
+    if (board_.is_stopping()) board_.set_settled(false);
     for (int i = 0; i < kMostMessages; ++i) {
       // Those who are ready are not closed, however many they are; no more of them come while workers are that far behind.
       if (guests_.size() >= most_connections_ + kMostOver ||
@@ -514,10 +522,11 @@ class Lobby {
         if (!guest.is_fresh) guest.started = {};
         break;
       case Stage::Head:
-        table_.change(id, Holding::Head, guest.started + options_.head_timeout);
+        table_.change(id, Holding::Head,
+                      before_the_end(guest.started + options_.head_timeout, now));
         break;
       case Stage::Body:
-        table_.change(id, Holding::Body, now + options_.body_timeout);
+        table_.change(id, Holding::Body, before_the_end(now + options_.body_timeout, now));
         break;
       case Stage::Enough:
         ignore_input(guest);
@@ -729,18 +738,74 @@ class Lobby {
     const os::Monotonic now = os::monotonic_now();
     while (const auto due = table_.find_due(now))
       give_up(*due);
-    if (board_.is_stopping()) {
-      // Nobody will serve a next request.
-      while (const auto idle = table_.find_oldest(Holding::Idle))
-        drop(*idle, Drop::IdleTimeout);
-    }
+    const bool is_stopping = board_.is_stopping();
+    if (is_stopping && !stopping_since_) begin_stop(now);
+    const bool is_all_here = is_stopping && !is_last_call_ && on_parking();
+    if (is_stopping) close_idle();
     resume_paused(now);
     if (is_last_call_) take_leave();
     if (!slow_.empty()) admit_slow(now);
     if (is_short_) send_backlog();
     if (next_nudge_ && *next_nudge_ <= now) nudge(now);
     publish();
+    if (is_all_here) board_.set_settled(!has_begun());
     set_alarm(now);
+  }
+
+  // --- while the server stops
+
+  // Whatever comes in pieces has as long as one silence within a body may last, in all.
+  void begin_stop(os::Monotonic now) {
+    stopping_since_ = now;
+    for (const auto& [id, guest] : guests_) {
+      const Holding holding = table_.holding(id);
+      if (holding == Holding::Head || holding == Holding::Body)
+        table_.change(id, holding, before_the_end(table_.deadline(id), now));
+    }
+  }
+
+  // Of one who sends at all; who is silent is not waited for as long as on other days.
+  [[nodiscard]] os::Monotonic before_the_end(os::Monotonic deadline, os::Monotonic now) const {
+    if (!stopping_since_) return deadline;
+    return std::min<os::Monotonic>(
+        {deadline, *stopping_since_ + options_.body_timeout, now + kLastSilence});
+  }
+
+  // Somebody will need a worker.
+  [[nodiscard]] bool has_begun() const {
+    constexpr std::array kBegun{Holding::Idle, Holding::Head, Holding::Body, Holding::SlowBody,
+                                Holding::Ready};
+    return std::any_of(kBegun.begin(), kBegun.end(),
+                       [this](Holding holding) { return table_.count(holding) > 0; });
+  }
+
+  // There will be no next request: kept connections are closed, if nothing has come on them. Who has just connected is about to ask.
+  void close_idle() {
+    if (table_.count(Holding::Idle) == 0 || table_.ready_bytes() > options_.most_bytes) return;
+    std::vector<GuestId> idle;
+    for (const auto& [id, guest] : guests_) {
+      if (table_.holding(id) == Holding::Idle) idle.push_back(id);
+    }
+    for (const GuestId id : idle) {
+      Guest& guest = *guests_.at(id);
+      if (guest.is_fresh) {
+        const auto end = std::max(guest.started, *stopping_since_) + kLastGrace;
+        if (table_.deadline(id) > end) table_.change(id, Holding::Idle, end);
+        continue;
+      }
+      // Refuses what would come from now on, and looks for what slipped in before: docs/decisions/0004.
+      if (!has_input(guest)) ::shutdown(guest.connection.get(), SHUT_RD);
+      if (!has_input(guest)) {
+        drop(id, Drop::IdleTimeout);
+        continue;
+      }
+      on_input(id);
+    }
+  }
+
+  [[nodiscard]] static bool has_input(const Guest& guest) {
+    std::byte first{};
+    return ::recv(guest.connection.get(), &first, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
   }
 
   // No worker is left: what is being sent is sent to its end.
@@ -759,7 +824,7 @@ class Lobby {
     Guest& guest = *guests_.at(id);
     switch (table_.holding(id)) {
       case Holding::Idle:
-        drop(id, guest.is_fresh ? Drop::HeadTimeout : Drop::IdleTimeout);
+        drop(id, guest.is_fresh && !stopping_since_ ? Drop::HeadTimeout : Drop::IdleTimeout);
         break;
       case Holding::Head:
         drop(id, Drop::HeadTimeout);
@@ -829,6 +894,7 @@ class Lobby {
   milliseconds nudge_after_ = kFirstNudge;
   os::EventLoop::TimerId alarm_;
   os::EventLoop::TimerId resume_parking_;
+  std::optional<os::Monotonic> stopping_since_;
   bool is_last_call_ = false;  // there are no workers any more
   bool is_ending_ = false;
 };

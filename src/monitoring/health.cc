@@ -14,6 +14,7 @@ namespace bladepsgi::monitoring {
 namespace {
 
 constexpr std::string_view kPath = "/healthz";
+constexpr std::string_view kGoing = "draining, ";
 constexpr std::string_view kOf = " of ";
 constexpr std::string_view kReady = " workers ready";
 constexpr int kHealthy = 200;
@@ -57,12 +58,13 @@ std::optional<int> http_status(std::string_view received) {
 }
 
 std::string to_text(const Health& health) {
-  return std::to_string(health.ready) + std::string(kOf) + std::to_string(health.wanted) +
-         std::string(kReady);
+  return std::string(health.is_going ? kGoing : "") + std::to_string(health.ready) +
+         std::string(kOf) + std::to_string(health.wanted) + std::string(kReady);
 }
 
 Health look_at_health(const shm::Scoreboard& scoreboard) {
-  Health health{.ready = 0, .wanted = scoreboard.wanted_workers()};
+  Health health{
+      .ready = 0, .wanted = scoreboard.wanted_workers(), .is_going = scoreboard.is_going()};
   for (shm::SlotIndex slot = 0; slot < scoreboard.used_slots(); ++slot) {
     const auto snapshot = scoreboard.snapshot(slot);
     if (!snapshot || snapshot->role != shm::Role::Worker || snapshot->is_told_to_leave) continue;
@@ -105,12 +107,14 @@ std::optional<Health> read_answer(std::string_view received) {
   const std::string line_end = std::string(kReady) + "\n";
   if (!text.ends_with(line_end)) return std::nullopt;
   text.remove_suffix(line_end.size());
+  const bool is_going = text.starts_with(kGoing);
+  if (is_going) text.remove_prefix(kGoing.size());
   const std::size_t middle = text.find(kOf);
   if (middle == std::string_view::npos) return std::nullopt;
   const auto ready = parse_count(text.substr(0, middle));
   const auto wanted = parse_count(text.substr(middle + kOf.size()));
   if (!ready || !wanted) return std::nullopt;
-  const Health health{.ready = *ready, .wanted = *wanted};
+  const Health health{.ready = *ready, .wanted = *wanted, .is_going = is_going};
   if (http_status(received) != status_of(health)) return std::nullopt;
   return health;
 }

@@ -13,11 +13,12 @@ namespace bladepsgi::monitoring {
 struct Health {
   std::uint32_t ready = 0;   // workers that serve or wait for a request
   std::uint32_t wanted = 0;  // that there shall be now; none: the first request has one started
+  bool is_going = false;     // to stop; it serves yet
 
-  [[nodiscard]] bool is_healthy() const { return ready > 0 || wanted == 0; }
+  [[nodiscard]] bool is_healthy() const { return (ready > 0 || wanted == 0) && !is_going; }
 };
 
-// "3 of 4 workers ready"
+// "3 of 4 workers ready", "draining, 3 of 4 workers ready"
 [[nodiscard]] std::string to_text(const Health& health);
 
 [[nodiscard]] Health look_at_health(const shm::Scoreboard& scoreboard);

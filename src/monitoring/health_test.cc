@@ -37,6 +37,12 @@ TEST(Health, NoWorkerIsWellWhereNoneIsWanted) {
                   .starts_with("HTTP/1.1 200 "));
 }
 
+TEST(Health, WhoGoesIsIll) {
+  EXPECT_THAT(
+      answer("GET /healthz HTTP/1.0\r\n\r\n", {.ready = 4, .wanted = 4, .is_going = true}),
+      AllOf(StartsWith("HTTP/1.1 503 "), EndsWith("\r\n\r\ndraining, 4 of 4 workers ready\n")));
+}
+
 TEST(Health, OtherThingsAreRefused) {
   EXPECT_THAT(answer("GET / HTTP/1.0\r\n\r\n"), StartsWith("HTTP/1.1 404 "));
   EXPECT_THAT(answer("POST /healthz HTTP/1.0\r\nContent-Length: 1\r\n\r\n"),
@@ -50,7 +56,8 @@ TEST(Health, WaitsForTheWholeHead) {
 }
 
 TEST(ReadAnswer, IsTheOtherWayOfAnswering) {
-  for (const Health& health : {kWell, Health{.ready = 0, .wanted = 4}}) {
+  for (const Health& health : {kWell, Health{.ready = 0, .wanted = 4},
+                               Health{.ready = 4, .wanted = 4, .is_going = true}}) {
     const std::string whole = answer("GET /healthz HTTP/1.0\r\n\r\n", health);
     const auto read = read_answer(whole);
     ASSERT_TRUE(read);

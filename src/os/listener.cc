@@ -1,12 +1,15 @@
 #include "os/listener.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -41,7 +44,11 @@ class InheritedListener final : public Listener {
             .name = name()};
   }
 
-  void refuse() noexcept override {}  // whoever started us goes on with it
+  [[nodiscard]] bool is_inherited() const override { return true; }
+
+  void close_door() noexcept override {}  // whoever started us goes on with it
+
+  void refuse() noexcept override {}
 };
 
 std::string describe_local(int fd) {
@@ -77,6 +84,36 @@ Result<std::unique_ptr<Listener>> listen_on(const addrinfo& address,
 }
 
 }  // namespace
+
+namespace {
+
+// Drops what wants to begin a connection (SYN without ACK, RFC 9293 §3.1), at the 14th byte of the segment, and nothing else: whose
+// handshake is under way gets into the queue yet.
+bool drop_beginnings(int socket) {
+  constexpr std::uint32_t kFlags = 13;
+  constexpr std::uint32_t kSyn = 0x02;
+  constexpr std::uint32_t kAck = 0x10;
+  std::array<sock_filter, 5> code{{
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, kFlags),
+      BPF_STMT(BPF_ALU | BPF_AND | BPF_K, kSyn | kAck),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kSyn, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+      BPF_STMT(BPF_RET | BPF_K, std::numeric_limits<std::uint32_t>::max()),
+  }};
+  const sock_fprog program{.len = code.size(), .filter = code.data()};
+  return ::setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0;
+}
+
+}  // namespace
+
+void Listener::close_door() noexcept {
+  if (transport_ == Transport::Unix) {
+    ::shutdown(fd_.get(), SHUT_RD);  // unix(7): connect is refused, the queue stays
+    return;
+  }
+  is_door_tight_ = drop_beginnings(fd_.get());
+  if (!is_door_tight_) ::listen(fd_.get(), 0);
+}
 
 void Listener::refuse() noexcept {
   ::shutdown(fd_.get(), SHUT_RDWR);

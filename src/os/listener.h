@@ -45,7 +45,19 @@ class Listener {
   // From now on who connects to the name reaches this socket.
   virtual Result<void> publish() { return {}; }
 
-  // Who connects from now on is refused, whoever else holds this socket; if it is ours.
+  // Somebody else's, who goes on with it.
+  [[nodiscard]] virtual bool is_inherited() const { return false; }
+
+  // Nobody new gets in, but who is in the queue already stays there and can be accepted; if it is ours. On a UNIX socket connecting is
+  // refused from now on, and an accept that finds nobody has seen the end. On a TCP socket nothing answers who connects, until it
+  // is known that the queue is empty (os/backlog.h) and refuse() is called.
+  virtual void close_door() noexcept;
+
+  // The door lets nobody in; false: one at a time, whenever the queue is empty, for want of memory or rights.
+  [[nodiscard]] bool is_door_tight() const { return is_door_tight_; }
+
+  // Who connects from now on is refused, whoever else holds this socket, and who waits is lost; if it is ours. Accepting from it is an
+  // error then (EINVAL).
   virtual void refuse() noexcept;
 
   [[nodiscard]] virtual ListenerRecord record() const = 0;
@@ -61,6 +73,7 @@ class Listener {
   Fd fd_;
   Transport transport_;
   std::string name_;
+  bool is_door_tight_ = true;
 };
 
 using Listeners = std::vector<std::unique_ptr<Listener>>;

@@ -1,8 +1,10 @@
 #include "overseer/listeners.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/text.h"
+#include "os/backlog.h"
 
 namespace bladepsgi::overseer {
 
@@ -52,6 +54,7 @@ Result<void> ListenerSet::open(const std::vector<ListenOptions>& wanted,
           {.fd = listener->fd(),
            .protocol = one.protocol,
            .transport = listener->transport(),
+           .is_inherited = listener->is_inherited(),
            .is_of_web_server = one.protocol == worker::Protocol::FastCgi &&
                                one.address.kind == config::Address::Kind::Descriptor &&
                                one.address.descriptor == 0});
@@ -106,7 +109,29 @@ void ListenerSet::remove() noexcept {
     listener->remove();
 }
 
+void ListenerSet::close_doors() noexcept {
+  remove();
+  for (auto& listener : listeners_) {
+    listener->close_door();
+    if (listener->transport() == os::Transport::Tcp && !listener->is_inherited())
+      emptying_.push_back(listener.get());
+  }
+}
+
+bool ListenerSet::refuse_where_empty(bool is_late) noexcept {
+  const auto refuses = [is_late](os::Listener* listener) {
+    // Where the door is not tight, whoever gets in is never the last one.
+    const std::uint32_t most = listener->is_door_tight() || !is_late ? 0 : 1;
+    if (os::waiting_connections(listener->fd()).value_or(0) > most) return false;
+    listener->refuse();
+    return true;
+  };
+  emptying_.erase(std::remove_if(emptying_.begin(), emptying_.end(), refuses), emptying_.end());
+  return emptying_.empty();
+}
+
 void ListenerSet::refuse() noexcept {
+  emptying_.clear();
   for (auto& listener : listeners_)
     listener->refuse();
 }

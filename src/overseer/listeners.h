@@ -39,7 +39,12 @@ class ListenerSet {
   [[nodiscard]] bool is_published() const { return is_published_; }
 
   void remove() noexcept;
-  void refuse() noexcept;  // see os::Listener
+  // Names are taken away and doors closed (os::Listener), of those that are ours.
+  void close_doors() noexcept;
+  // Then, of TCP sockets: those with nobody in their queue refuse. True: there is none left that does not. `is_late`: there was time enough for those who
+  // waited when the doors were closed.
+  bool refuse_where_empty(bool is_late) noexcept;
+  void refuse() noexcept;
 
   [[nodiscard]] const std::vector<worker::Listening>& listening() const { return listening_; }
 
@@ -50,6 +55,7 @@ class ListenerSet {
  private:
   os::Listeners listeners_;
   std::vector<worker::Listening> listening_;  // the same ones
+  std::vector<os::Listener*> emptying_;       // among them
   bool is_published_ = false;  // those that have no name to get, too: the start is over
 };
 

@@ -212,6 +212,8 @@ Result<Options> make_options(const config::Config& config, const std::string& ru
                                                    : config.access_log;
   options.on_crash = config.on_crash == config::OnCrash::Stop ? supervise::CrashAction::Stop
                                                               : supervise::CrashAction::Restart;
+  options.stop.drain_delay = config.drain_delay;
+  options.stop.timeout = config.stop_timeout;
   PoolOptions& pool = options.pool;
   for (const config::Listen& one : config.listen) {
     auto& wanted = one.protocol == config::Protocol::Health ? pool.health : pool.listen;

@@ -18,6 +18,7 @@
 #include "supervise/canary.h"
 #include "supervise/restart_policy.h"
 #include "supervise/scaling_policy.h"
+#include "supervise/stop_policy.h"
 #include "zygote/inheritance.h"
 
 namespace bladepsgi::overseer {
@@ -53,6 +54,7 @@ struct Options {
   std::function<void()> on_ready;  // may be empty
   bool raw_output = false;
   std::string access_log;  // path, "-" for standard output; empty: none
+  supervise::StopOptions stop;
   supervise::CrashAction on_crash = supervise::CrashAction::Restart;
   ControlPlace control;
   PoolOptions pool;  // the list of pools has one entry

@@ -13,8 +13,17 @@
 #include "config/exit_codes.h"
 #include "config/options.h"
 #include "os/system_error.h"
+#include "overseer/wording.h"
 
 namespace bladepsgi::overseer {
+
+namespace {
+
+// While a stop goes on, the log says how far it is.
+constexpr std::chrono::seconds kFirstProgress{1};
+constexpr std::chrono::seconds kNextProgress{5};
+
+}  // namespace
 
 Overseer::Overseer(Options options, os::ProcessTitle& title)
     : options_(std::move(options)),
@@ -25,7 +34,8 @@ Overseer::Overseer(Options options, os::ProcessTitle& title)
                     ? os::Lifeline(os::Fd(options_.order->state.lifeline.read.number),
                                    os::Fd(options_.order->state.lifeline.held.number))
                     : os::Lifeline()),
-      log_(loop_, options_.raw_output) {}
+      log_(loop_, options_.raw_output),
+      stop_(options_.stop) {}
 
 int Overseer::run() {
   if (options_.order && options_.order->kind == UpgradeOrder::Kind::Check) {
@@ -59,6 +69,7 @@ int Overseer::run() {
   log_.drain(std::chrono::seconds(1));
   loop_.cancel(stop_timer_);
   loop_.cancel(alive_timer_);
+  loop_.cancel(stop_progress_);
   loop_.remove(signals_.fd());
   return exit_code;
 }
@@ -165,7 +176,7 @@ void Overseer::on_stop_command(const json::Object& arguments, const Session& ses
     stop_immediately();
   } else if (*fast) {
     request_stop(supervise::StopRequest::Fast);
-  } else if (!stop_.is_stopping()) {
+  } else if (!stop_.was_asked()) {
     // A second one waits for the same end, unlike a second SIGTERM.
     request_stop(supervise::StopRequest::Smart);
   }
@@ -252,6 +263,10 @@ void Overseer::report_stop() {
 
 std::string Overseer::describe_stop() const {
   const supervise::Living left = living();
+  if (stop_.phase() == supervise::StopPolicy::Phase::Delaying) {
+    return fmt::format("serving on for another {} (--drain-delay)",
+                       seconds_text(*stop_.deadline() - os::monotonic_now()));
+  }
   if (pools_.empty() || stop_.phase() == supervise::StopPolicy::Phase::Killing)
     return "everything ends";
   if (left.workers > 0) return "waiting for " + pools_.front().describe_living();
@@ -371,7 +386,7 @@ void Overseer::reload(const std::string& why, Pool::Waiter waiter) {
   auto on_outcome = [this,
                      on_outcome = std::move(waiter.on_outcome)](const Pool::Outcome& outcome) {
     --reloads_;
-    if (reloads_ == 0 && !stop_.is_stopping()) {
+    if (reloads_ == 0 && !stop_.was_asked()) {
       service_manager_.ready(outcome.is_done
                                  ? fmt::format("requests are served, by {}", outcome.text)
                                  : fmt::format("requests are served; the last reload has "
@@ -433,7 +448,7 @@ void Overseer::reap() {
       if (pool.on_reaped(ended)) break;
     }
   }
-  if (stop_.is_stopping()) advance_stop();
+  if (stop_.was_asked()) advance_stop();
 }
 
 supervise::Living Overseer::living() const {
@@ -444,27 +459,47 @@ supervise::Living Overseer::living() const {
     all.auxiliaries += one.auxiliaries;
     all.lobbies += one.lobbies;
     all.others += one.others;
+    all.has_unserved = all.has_unserved || one.has_unserved;
   }
   return all;
 }
 
 void Overseer::request_stop(supervise::StopRequest request) {
-  const bool is_first = !stop_.is_stopping();
+  const bool was_stopping = stop_.is_stopping();
   const auto before = stop_.phase();
-  if (is_first) service_manager_.stopping("requests that are there are completed");
-  for (Pool& pool : pools_)
-    pool.stop_accepting_restarts();
+  if (!stop_.was_asked()) service_manager_.stopping("requests that are there are completed");
   const supervise::StopActions actions = stop_.request(request, living(), os::monotonic_now());
   if (is_upgrading_) end_upgrade(config::ExitCode::Failure, "the server stops");
-  if (is_first && request == supervise::StopRequest::Smart) {
-    for (const Pool& pool : pools_)
-      log_.log(Severity::Log, "stopping: waiting for " + pool.describe_living());
-  } else if (before != stop_.phase() && request != supervise::StopRequest::Failure) {
+  if (before != stop_.phase() && stop_.is_stopping() && !stop_.is_smart() &&
+      request != supervise::StopRequest::Failure) {
     log_.log(Severity::Log, request == supervise::StopRequest::Immediate
                                 ? "stopping immediately: everything is killed"
                                 : "stopping fast: everything ends at once");
   }
+  follow_stop(actions, was_stopping);
+}
+
+// The doors are closed before anybody is told, so that who finds the queues empty has seen the end of them.
+void Overseer::follow_stop(const supervise::StopActions& actions, bool was_stopping) {
+  if (!was_stopping && stop_.is_stopping()) {
+    for (Pool& pool : pools_) {
+      if (stop_.is_smart()) {
+        log_.log(Severity::Log, "stopping: waiting for " + pool.describe_living());
+        pool.close_doors();
+      }
+      pool.stop_accepting_restarts();
+    }
+    stop_progress_ =
+        loop_.call_at(os::monotonic_now() + kFirstProgress, [this] { log_progress(); });
+  }
   carry_out(actions);
+}
+
+void Overseer::log_progress() {
+  stop_progress_ = {};
+  if (exit_code_ || !stop_.is_smart()) return;
+  log_.log(Severity::Log, "stopping: " + describe_stop());
+  stop_progress_ = loop_.call_at(os::monotonic_now() + kNextProgress, [this] { log_progress(); });
 }
 
 void Overseer::stop_immediately() {
@@ -473,12 +508,27 @@ void Overseer::stop_immediately() {
 }
 
 void Overseer::advance_stop() {
-  carry_out(stop_.advance(living(), os::monotonic_now()));
+  const bool was_stopping = stop_.is_stopping();
+  const supervise::StopActions actions = stop_.advance(living(), os::monotonic_now());
+  follow_stop(actions, was_stopping);
 }
 
 void Overseer::carry_out(const supervise::StopActions& actions) {
+  if (actions.announce) {
+    log_.log(Severity::Log, fmt::format("to be stopped: serving on for {} first (--drain-delay)",
+                                        seconds_text(options_.stop.drain_delay)));
+  }
+  if (actions.name_late) {
+    log_.log(Severity::Warning,
+             fmt::format("stopping: not done within {} (--stop-timeout); everything ends at once",
+                         seconds_text(options_.stop.timeout)));
+  }
+  bool is_to_go_on = false;
   for (Pool& pool : pools_) {
+    if (actions.announce) pool.announce_end();
     if (actions.drain_workers) pool.drain_workers();
+    if (actions.start_worker && !pool.start_last_worker()) is_to_go_on = true;
+    if (actions.name_late) pool.name_late();
     if (actions.end_lobbies) {
       pool.close_sockets();
       if (const std::uint64_t unsent = pool.responses_in_lobby(); unsent > 0) {
@@ -506,6 +556,10 @@ void Overseer::carry_out(const supervise::StopActions& actions) {
     }
     if (actions.kill_others) pool.kill_others();
     if (actions.kill_everything) pool.kill_everything();
+  }
+  if (is_to_go_on) {
+    advance_stop();
+    return;
   }
   loop_.cancel(stop_timer_);
   if (actions.finish) {

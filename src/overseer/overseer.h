@@ -66,6 +66,8 @@ class Overseer {
   void on_signals();
   void reap();
   void request_stop(supervise::StopRequest request);
+  void follow_stop(const supervise::StopActions& actions, bool was_stopping);
+  void log_progress();
   void stop_immediately();
   void advance_stop();
   void carry_out(const supervise::StopActions& actions);
@@ -91,6 +93,7 @@ class Overseer {
   std::optional<os::PidFile> pid_file_;
   supervise::StopPolicy stop_;
   os::EventLoop::TimerId stop_timer_;
+  os::EventLoop::TimerId stop_progress_;
   std::size_t descriptor_limit_ = 0;  // the soft limit that applications get back
   bool is_upgrading_ = false;
   std::unique_ptr<UpgradeCheck> upgrade_check_;

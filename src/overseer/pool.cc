@@ -21,6 +21,20 @@ namespace {
 
 using std::chrono::milliseconds;
 
+// Of TCP sockets whose door is closed: for handshakes that are under way, and how often it is looked whether nobody waits in them any more.
+constexpr milliseconds kHandshake{100};
+constexpr milliseconds kDoorsLook{10};
+// Where the door cannot be closed tightly, one comes in for each that goes: then, the last but one is the last.
+constexpr std::chrono::seconds kEmptying{5};
+
+std::uint64_t requests_in_lobby(const shm::LobbyBoard& board) {
+  std::uint64_t count = 0;
+  for (const shm::Holding holding :
+       {shm::Holding::Head, shm::Holding::Body, shm::Holding::SlowBody, shm::Holding::Ready})
+    count += board.held(holding);
+  return count;
+}
+
 }  // namespace
 
 Pool::Pool(const PoolOptions& options, std::string title_prefix, Environment environment)
@@ -33,6 +47,7 @@ Pool::Pool(const PoolOptions& options, std::string title_prefix, Environment env
 }
 
 Pool::~Pool() {
+  environment_.loop->cancel(doors_look_);
   forget(zygote_);
   if (candidate_) forget(*candidate_);
   // Only what could not even be killed is left (a process stuck in the kernel); its parent-death signal waits for it.
@@ -304,7 +319,30 @@ supervise::Living Pool::living() const {
       ++living.others;
     }
   }
+  living.has_unserved = listeners_.is_published() && zygote_.is_loaded && !is_rest_given_up_ &&
+                        lobby_board_ && !lobby_board_->is_all_served();
   return living;
+}
+
+void Pool::announce_end() {
+  is_going_ = true;
+  if (board_) board_->set_going();
+}
+
+void Pool::close_doors() {
+  doors_closed_ = os::monotonic_now();
+  listeners_.close_doors();
+  if (statistics_) statistics_->remove();
+  environment_.loop->cancel(doors_look_);
+  doors_look_ =
+      environment_.loop->call_at(doors_closed_ + kHandshake, [this] { refuse_where_empty(); });
+}
+
+void Pool::refuse_where_empty() {
+  const os::Monotonic now = os::monotonic_now();
+  doors_look_ = {};
+  if (listeners_.refuse_where_empty(now - doors_closed_ >= kEmptying)) return;
+  doors_look_ = environment_.loop->call_at(now + kDoorsLook, [this] { refuse_where_empty(); });
 }
 
 void Pool::stop_accepting_restarts() {
@@ -337,6 +375,23 @@ void Pool::drain_workers() {
     if (process.kind != Kind::Worker || process.is_leaving) continue;
     tell_to_leave(process);
   }
+}
+
+bool Pool::start_last_worker() {
+  const auto asked =
+      os::attempt([this] { return try_request_child(zygote_, Kind::Worker, "worker", 0); });
+  if (!asked) {
+    is_rest_given_up_ = true;
+    environment_.log->log(
+        Severity::Error,
+        fmt::format("stopping: no worker for those who wait in the listen queue{}{}",
+                    asked.error().message.empty() ? "" : ": ", asked.error().message));
+    return false;
+  }
+  Process& process = processes_.back();
+  process.serves_rest = process.is_leaving = true;
+  board_->tell_to_leave(*process.slot);
+  return true;
 }
 
 void Pool::signal_auxiliaries(int number) {
@@ -387,6 +442,7 @@ PoolView Pool::view() {
   view.times_exhausted = scaling_.times_exhausted();
   view.slow_bodies = options_.slow_bodies;
   view.was_ready = was_ready_;
+  view.is_going = is_going_;
   view.is_stopping = is_stopping_;
   view.board = board_ ? &*board_ : nullptr;
   view.objects = objects_ ? &*objects_ : nullptr;
@@ -423,6 +479,7 @@ std::string Pool::describe_auxiliaries() const {
 
 void Pool::close_sockets() {
   remove_sockets();
+  environment_.loop->cancel(doors_look_);
   // Others hold them too, but nobody will accept any more.
   listeners_.refuse();
 }
@@ -456,7 +513,41 @@ std::string Pool::describe_living() const {
                         printable(oldest->method), printable(oldest->uri),
                         seconds_text(os::monotonic_now() - oldest->request_started));
   }
+  if (const std::uint64_t parts = lobby_board_ ? requests_in_lobby(*lobby_board_) : 0; parts > 0)
+    text +=
+        fmt::format("; {} come in part", parts == 1 ? std::string("a request that has")
+                                                    : fmt::format("{} requests that have", parts));
   return text;
+}
+
+void Pool::name_late() const {
+  const os::Monotonic now = os::monotonic_now();
+  for (const Process& process : processes_) {
+    if (process.kind == Kind::Auxiliary) {
+      environment_.log->log(Severity::Warning,
+                            fmt::format("stopping: auxiliary process '{}' (pid {}) is still there",
+                                        printable(process.role), process.child.pid()));
+    }
+    if (process.kind != Kind::Worker || !process.slot) continue;
+    const auto slot = board_->snapshot(*process.slot);
+    const std::string request = slot ? describe_request(*slot, now) : std::string();
+    environment_.log->log(
+        Severity::Warning,
+        fmt::format("stopping: worker {} (pid {}) {}", process.number, process.child.pid(),
+                    request.empty() ? std::string("is still there") : "is killed" + request));
+  }
+  if (!lobby_board_) return;
+  if (const std::uint64_t parts = requests_in_lobby(*lobby_board_); parts > 0) {
+    environment_.log->log(
+        Severity::Warning,
+        fmt::format("stopping: requests that have come in part and are cut off: {}", parts));
+  }
+  if (const std::uint64_t unsent = responses_in_lobby(); unsent > 0) {
+    environment_.log->log(
+        Severity::Warning,
+        fmt::format("stopping: responses that clients have not taken and that are cut off: {}",
+                    unsent));
+  }
 }
 
 }  // namespace bladepsgi::overseer

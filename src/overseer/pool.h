@@ -113,8 +113,13 @@ class Pool {
   [[nodiscard]] bool has_started() const { return was_ready_; }
 
   [[nodiscard]] supervise::Living living() const;
+  void announce_end();  // to whoever asks for our health; we go on serving
+  // Nobody new gets in. Who waits in the queues of our own sockets is served by the workers, before they leave.
+  void close_doors();
   void stop_accepting_restarts();  // nothing is made or replaced any more
   void drain_workers();
+  // One more, for those who are inside when none is left. False: it cannot be made.
+  bool start_last_worker();
   void signal_auxiliaries(int number);
   void end_lobby();  // when it has sent what it has
   [[nodiscard]] std::uint64_t responses_in_lobby() const;
@@ -122,10 +127,11 @@ class Pool {
   void kill_everything();
   void remove_sockets();
   void close_sockets();           // who connects is refused from now on; nobody accepts any more
+  void name_late() const;         // in the log: who is still served, and what is still sent
   [[nodiscard]] PoolView view();  // good until anything happens
   [[nodiscard]] std::string describe_auxiliaries() const;  // "'mailer' (pid 812)"
   [[nodiscard]] std::string describe_living()
-      const;  // "3 workers still serving, oldest GET /report 12 s"
+      const;  // "3 workers, 2 still serving, oldest GET /report 12.0 s; 1 request that has come in part"
 
  private:
   enum class Kind : std::uint8_t { Lobby, Monitoring, Probe, Zygote, Worker, Auxiliary };
@@ -144,6 +150,7 @@ class Pool {
     bool wants_replacement = false;
     bool is_unwanted = false;        // somebody has asked for its replacement
     bool is_being_replaced = false;  // by one that has been asked for
+    bool serves_rest = false;        // made while the server stops, for those who are inside
     bool is_overdue = false;         // its request has outlived every limit, and it was killed
     os::Monotonic started{};
     LogSink::SourceId source = 0;
@@ -261,6 +268,7 @@ class Pool {
   void on_worker_loaded(Process& worker, std::chrono::milliseconds took);
   void note_start();
   void warn_if_nobody_serves();
+  void refuse_where_empty();
   void kill_overdue();
   void recycle();
   void note_end_of_recycled(const Process& process, const std::string& reason);
@@ -382,7 +390,11 @@ class Pool {
   bool was_ready_ = false;
   bool changes_over_ = false;   // to the workers of a new generation
   bool nobody_serves_ = false;  // and that was said
+  bool is_going_ = false;       // to stop, and that was said
   bool is_stopping_ = false;
+  bool is_rest_given_up_ = false;  // nobody can be made who would serve it
+  os::Monotonic doors_closed_{};
+  os::EventLoop::TimerId doors_look_;
   bool was_killed_ = false;  // what ends from now on has no choice
 };
 

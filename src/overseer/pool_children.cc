@@ -507,7 +507,8 @@ void Pool::on_forked(const zygote::Message& message) {
   }
   if (process.is_given_up) process.child.signal(SIGKILL);
   // Asked to leave before it had a pid; a worker that does not load has its own way to learn of that.
-  if (process.is_leaving && (process.kind == Kind::Auxiliary || !is_preloading()))
+  if (process.is_leaving && !process.serves_rest &&
+      (process.kind == Kind::Auxiliary || !is_preloading()))
     process.child.signal(SIGTERM);
   forget_unclaimed();
 }

@@ -33,16 +33,6 @@ std::string describe_wish(shm::Wish wish) {
   return "wants to be replaced";
 }
 
-// What a dead worker was doing; empty when it was idle.
-std::string describe_request(const shm::SlotSnapshot& slot, os::Monotonic now) {
-  if (slot.state != shm::State::Busy && slot.state != shm::State::Cleanup) return {};
-  if (!slot.request_known) return " while it served a request";
-  return fmt::format(" while it {} {} {}{} (request id {}), for {}",
-                     slot.state == shm::State::Busy ? "served" : "ran cleanup handlers of",
-                     printable(slot.method), printable(slot.uri), slot.uri_is_cut ? "…" : "",
-                     printable(slot.request_id), seconds_text(now - slot.request_started));
-}
-
 }  // namespace
 
 bool Pool::on_reaped(os::Ended ended) {
@@ -160,6 +150,9 @@ void Pool::process_ended(Handle handle, int status) {
     return;
   }
   if (is_stopping_) {
+    // Who cannot even begin would not begin the next time.
+    if (process.serves_rest && !process.is_ready) is_rest_given_up_ = true;
+    if (process.kind == Kind::Lobby) lobby_board_->set_there(false);
     if ((!is_expected || has_timed_out) && pid != 0 && process.kind != Kind::Zygote)
       environment_.log->log(Severity::Error, report);
     return;

@@ -184,7 +184,10 @@ json::Value status_report(const ServerView& server, os::Monotonic now) {
   const PoolView& pool = server.pool;
   json::Object object;
   object.add("version", config::version()).add("pid", server.pid);
-  object.add("state", pool.is_stopping ? "stopping" : pool.was_ready ? "ready" : "starting");
+  object.add("state", pool.is_stopping ? "stopping"
+                      : pool.is_going  ? "draining"
+                      : pool.was_ready ? "ready"
+                                       : "starting");
   object.add(
       "started",
       std::chrono::duration_cast<std::chrono::seconds>(server.started.time_since_epoch()).count());

@@ -58,6 +58,7 @@ struct PoolView {
   std::uint64_t times_exhausted = 0;
   std::uint32_t slow_bodies = 0;
   bool was_ready = false;
+  bool is_going = false;  // will stop, and serves yet
   bool is_stopping = false;
   // Null before they are there.
   const shm::Scoreboard* board = nullptr;

@@ -42,6 +42,7 @@ struct alignas(kCacheLine) BoardHeader {
   std::atomic<std::uint32_t> free_hint;   // no slot below this one is free
   std::atomic<std::uint32_t> wanted;      // workers that there shall be now
   std::atomic<std::uint32_t> shown;       // numbers that statistics show; 0: all
+  std::atomic<std::uint32_t> is_going;    // soon nobody will be served here any more
 };
 
 static_assert(sizeof(BoardHeader) == kCacheLine);
@@ -100,6 +101,9 @@ struct LobbyCells {
   // Written by the lobby and, in turn, by any worker.
   alignas(kCacheLine) std::atomic<std::uint64_t> readies;  // 0: the ready queue is empty
 
+  // Written by any worker while the server stops.
+  alignas(kCacheLine) std::atomic<std::uint32_t> is_all_served;
+
   // Written by the overseer.
   alignas(kCacheLine) std::atomic<std::uint32_t> is_there;
   std::atomic<std::uint32_t> is_stopping;
@@ -110,11 +114,12 @@ struct LobbyCells {
   std::atomic<std::uint64_t> last_ready;
   std::array<std::atomic<std::uint64_t>, 13> drops;
   std::atomic<std::uint64_t> unsent;
+  std::atomic<std::uint32_t> is_settled;
 
   alignas(kCacheLine) SemaphoreCell slow_bodies;
 };
 
-static_assert(sizeof(LobbyCells) == 6 * kCacheLine);
+static_assert(sizeof(LobbyCells) == 8 * kCacheLine);
 static_assert(kHoldings <= 8 && kDrops <= 13);
 
 // At the start of the object area. Offsets count from there.

@@ -57,6 +57,22 @@ void LobbyBoard::set_stopping() {
   cells_->is_stopping.store(1, kRelaxed);
 }
 
+bool LobbyBoard::is_all_served() const {
+  return cells_->is_all_served.load(kRelaxed) != 0;
+}
+
+void LobbyBoard::set_all_served(bool is_all_served) {
+  cells_->is_all_served.store(is_all_served ? 1 : 0, kRelaxed);
+}
+
+bool LobbyBoard::is_settled() const {
+  return cells_->is_settled.load(std::memory_order_acquire) != 0;
+}
+
+void LobbyBoard::set_settled(bool is_settled) {
+  cells_->is_settled.store(is_settled ? 1 : 0, std::memory_order_release);
+}
+
 bool LobbyBoard::is_there() const {
   return cells_->is_there.load(kRelaxed) != 0;
 }

@@ -65,12 +65,17 @@ class LobbyBoard {
   // --- for the overseer
   void prepare(std::uint32_t slow_bodies);
   void set_there(
-      bool is_there);  // false: connections are kept by workers, there is nobody to give them to
-  void set_stopping();
+      bool is_there);   // false: connections are kept by workers, there is nobody to give them to
+  void set_stopping();  // the doors are closed
+  // While the server stops: a worker has seen that nobody is inside who waits to be served.
+  [[nodiscard]] bool is_all_served() const;
 
   // --- for workers
   [[nodiscard]] bool is_there() const;
   [[nodiscard]] bool is_stopping() const;
+  // While the server stops: nobody in the lobby will come back. What was sent to it and not received yet is unknown to it.
+  [[nodiscard]] bool is_settled() const;
+  void set_all_served(bool is_all_served);
 
   // Not 0: a message is in the ready queue, or was a moment ago.
   [[nodiscard]] std::uint64_t readies() const;
@@ -79,6 +84,7 @@ class LobbyBoard {
 
   // --- for the lobby
   void announce_ready();  // after a message was put into the ready queue, and when the lobby starts
+  void set_settled(bool is_settled);
   void set_held(Holding holding, std::uint64_t count);
   void set_bytes_held(std::uint64_t bytes);
   void set_bytes_unsent(std::uint64_t bytes);

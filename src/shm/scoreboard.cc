@@ -130,6 +130,10 @@ std::uint32_t Scoreboard::shown_numbers() const {
   return shown == 0 ? layout_.numbers : std::min(shown, layout_.numbers);
 }
 
+bool Scoreboard::is_going() const {
+  return header_->is_going.load(kRelaxed) != 0;
+}
+
 std::uint64_t Scoreboard::total_requests() const {
   std::uint64_t total = 0;
   const SlotIndex used = used_slots();
@@ -221,6 +225,10 @@ void Scoreboard::set_start_time(os::WallClock when) {
 void Scoreboard::set_workers(std::uint32_t wanted, std::uint32_t shown_numbers) {
   header_->wanted.store(wanted, kRelaxed);
   header_->shown.store(shown_numbers, kRelaxed);
+}
+
+void Scoreboard::set_going() {
+  header_->is_going.store(1, kRelaxed);
 }
 
 void Scoreboard::set_generations(std::uint32_t newest, std::uint32_t oldest_living) {

@@ -130,6 +130,8 @@ class Scoreboard {
   [[nodiscard]] std::int64_t start_time() const;  // seconds since the epoch; 0 while loading
   [[nodiscard]] std::uint32_t generation() const;
   [[nodiscard]] std::uint32_t oldest_generation() const;
+  // Whoever sends us requests shall look for somebody else.
+  [[nodiscard]] bool is_going() const;
   [[nodiscard]] std::uint64_t total_requests() const;
   [[nodiscard]] std::uint64_t total_failures() const;
   [[nodiscard]] std::uint64_t total_events(Event event) const;
@@ -143,6 +145,7 @@ class Scoreboard {
   // For the overseer alone, from here on.
   void set_start_time(os::WallClock when);
   void set_workers(std::uint32_t wanted, std::uint32_t shown_numbers);
+  void set_going();
   // The generation that new workers are made from, and the oldest one of which a process still lives.
   void set_generations(std::uint32_t newest, std::uint32_t oldest_living);
 

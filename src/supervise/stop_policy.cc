@@ -1,5 +1,7 @@
 #include "supervise/stop_policy.h"
 
+#include <algorithm>
+
 namespace bladepsgi::supervise {
 namespace {
 
@@ -16,9 +18,13 @@ StopActions StopPolicy::request(StopRequest request, const Living& living, Time 
     case StopRequest::Smart:
       if (phase_ == Phase::Running) {
         StopActions actions;
-        actions.drain_workers = living.workers > 0;
-        phase_ = Phase::Draining;
-        follow(living, now, actions);
+        if (options_.drain_delay > Duration::zero()) {
+          phase_ = Phase::Delaying;
+          deadline_ = now + options_.drain_delay;
+          actions.announce = true;
+        } else {
+          begin(living, now, actions);
+        }
         return actions;
       }
       return kill(0, living, now);
@@ -33,8 +39,29 @@ StopActions StopPolicy::request(StopRequest request, const Living& living, Time 
 
 StopActions StopPolicy::advance(const Living& living, Time now) {
   StopActions actions;
+  if (phase_ == Phase::Delaying) {
+    if (now >= *deadline_) begin(living, now, actions);
+    return actions;
+  }
   follow(living, now, actions);
+  // What was to be killed is killed, late or not.
+  if (!is_smart() || phase_ == Phase::EndingOthers || !end_ || now < *end_) return actions;
+  actions = kill(0, living, now);
+  actions.name_late = true;
   return actions;
+}
+
+std::optional<Time> StopPolicy::deadline() const {
+  if (!is_smart() || phase_ == Phase::EndingOthers || !end_) return deadline_;
+  return deadline_ ? std::min(*deadline_, *end_) : *end_;
+}
+
+void StopPolicy::begin(const Living& living, Time now, StopActions& actions) {
+  phase_ = Phase::Draining;
+  deadline_.reset();
+  if (options_.timeout > Duration::zero()) end_ = now + options_.timeout;
+  actions.drain_workers = living.workers > 0;
+  follow(living, now, actions);
 }
 
 StopActions StopPolicy::kill(int exit_code, const Living& living, Time now) {
@@ -58,6 +85,10 @@ void StopPolicy::end_others(const Living& living, Time now, StopActions& actions
 
 void StopPolicy::follow(const Living& living, Time now, StopActions& actions) {
   if (phase_ == Phase::Draining && living.workers == 0) {
+    if (living.has_unserved) {
+      actions.start_worker = true;
+      return;
+    }
     phase_ = Phase::EndingAuxiliaries;
     actions.end_lobbies = living.lobbies > 0;
     if (living.auxiliaries > 0) {

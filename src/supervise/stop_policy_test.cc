@@ -11,7 +11,8 @@
 namespace bladepsgi::supervise {
 
 std::ostream& operator<<(std::ostream& out, const StopActions& actions) {
-  out << (actions.drain_workers ? "drain-workers " : "")
+  out << (actions.announce ? "announce " : "") << (actions.drain_workers ? "drain-workers " : "")
+      << (actions.start_worker ? "start-worker " : "") << (actions.name_late ? "name-late " : "")
       << (actions.end_lobbies ? "end-lobbies " : "")
       << (actions.terminate_auxiliaries ? "terminate-auxiliaries " : "")
       << (actions.kill_auxiliaries ? "kill-auxiliaries " : "")
@@ -33,7 +34,10 @@ constexpr Living kOthers{.workers = 0, .auxiliaries = 0, .others = 2};
 constexpr Living kNobody{};
 
 const StopActions kNothing;
+const StopActions kAnnounce{.announce = true};
 const StopActions kDrain{.drain_workers = true};
+const StopActions kStartWorker{.start_worker = true};
+const StopActions kKillLate{.name_late = true, .kill_everything = true};
 const StopActions kTerminate{.terminate_auxiliaries = true};
 const StopActions kKillAuxiliaries{.kill_auxiliaries = true};
 const StopActions kKillOthers{.kill_others = true};
@@ -42,15 +46,17 @@ const StopActions kFinishWell{.finish = 0};
 const StopActions kFinishBadly{.finish = 1};
 
 // A policy led into a phase.
-StopPolicy policy_in(Phase phase) {
-  StopPolicy policy;
+StopPolicy policy_in(Phase phase, StopOptions options = {}) {
+  if (phase == Phase::Delaying) options.drain_delay = seconds(10);
+  StopPolicy policy(options);
   if (phase == Phase::Running) return policy;
   if (phase == Phase::Killing || phase == Phase::Finished) {
     (void)policy.request(StopRequest::Fast, kAll, kStart);
     if (phase == Phase::Finished) (void)policy.advance(kNobody, kStart);
   } else {
     (void)policy.request(StopRequest::Smart, kAll, kStart);
-    if (phase != Phase::Draining) (void)policy.advance(kNoWorkers, kStart);
+    if (phase != Phase::Draining && phase != Phase::Delaying)
+      (void)policy.advance(kNoWorkers, kStart);
     if (phase == Phase::KillingAuxiliaries) (void)policy.advance(kNoWorkers, kStart + seconds(30));
     if (phase == Phase::EndingOthers) (void)policy.advance(kOthers, kStart);
   }
@@ -131,6 +137,79 @@ TEST(StopPolicy, WhatTheLobbySendsIsWaitedFor) {
   EXPECT_EQ(policy.request(StopRequest::Smart, kLobby, kStart), kKillAll);
 }
 
+TEST(StopPolicy, ServesOnForADelay) {
+  StopPolicy policy({.drain_delay = seconds(10), .timeout = seconds(20)});
+  EXPECT_EQ(policy.request(StopRequest::Smart, kAll, kStart), kAnnounce);
+  EXPECT_TRUE(policy.was_asked());
+  EXPECT_FALSE(policy.is_stopping()) << "who dies is replaced yet";
+  EXPECT_EQ(policy.deadline(), kStart + seconds(10));
+  EXPECT_EQ(policy.advance(kNobody, kStart + seconds(9)), kNothing) << "whoever dies meanwhile";
+  EXPECT_EQ(policy.advance(kAll, kStart + seconds(10)), kDrain);
+  EXPECT_TRUE(policy.is_smart());
+  EXPECT_EQ(policy.deadline(), kStart + seconds(30)) << "the delay does not count";
+}
+
+TEST(StopPolicy, ADelayWithNobodyLeftEndsAtItsEnd) {
+  StopPolicy policy({.drain_delay = seconds(10)});
+  EXPECT_EQ(policy.request(StopRequest::Smart, kNobody, kStart), kAnnounce);
+  EXPECT_EQ(policy.advance(kNobody, kStart + seconds(10)), kFinishWell);
+}
+
+TEST(StopPolicy, WhoIsInsideGetsAWorker) {
+  constexpr Living kWaits{.auxiliaries = 1, .others = 2, .has_unserved = true};
+  StopPolicy policy = policy_in(Phase::Draining);
+  EXPECT_EQ(policy.advance(kWaits, kStart), kStartWorker);
+  EXPECT_EQ(policy.advance({.workers = 1, .auxiliaries = 1, .others = 2, .has_unserved = true},
+                           kStart + seconds(1)),
+            kNothing);
+  EXPECT_EQ(policy.advance(kWaits, kStart + seconds(2)), kStartWorker) << "that one was not enough";
+  EXPECT_EQ(policy.advance(kNoWorkers, kStart + seconds(3)), kTerminate);
+  EXPECT_EQ(policy.advance(kWaits, kStart + seconds(4)), kNothing) << "too late";
+
+  StopPolicy none;
+  EXPECT_EQ(none.request(StopRequest::Smart, kWaits, kStart), kStartWorker);
+  EXPECT_EQ(none.phase(), Phase::Draining);
+}
+
+// Every phase of a smart stop × its end.
+TEST(StopPolicy, ASmartStopHasAnEnd) {
+  const StopOptions limited{.timeout = seconds(100)};
+  const Time end = kStart + seconds(100);
+  {
+    StopPolicy policy = policy_in(Phase::Draining, limited);
+    EXPECT_EQ(policy.deadline(), end);
+    EXPECT_EQ(policy.advance(kAll, end - seconds(1)), kNothing);
+    EXPECT_EQ(policy.advance(kAll, end), kKillLate);
+    EXPECT_EQ(policy.phase(), Phase::Killing);
+    EXPECT_EQ(policy.deadline(), end + seconds(5));
+    EXPECT_EQ(policy.advance(kNobody, end + seconds(1)), kFinishWell);
+  }
+  {
+    StopPolicy policy = policy_in(Phase::EndingAuxiliaries, limited);
+    EXPECT_EQ(policy.deadline(), kStart + seconds(30)) << "what comes first";
+    EXPECT_EQ(policy.advance(kNoWorkers, kStart + seconds(30)), kKillAuxiliaries);
+    constexpr Living kLobby{.lobbies = 1, .others = 2};
+    EXPECT_EQ(policy.advance(kLobby, kStart + seconds(40)), kNothing);
+    EXPECT_EQ(policy.deadline(), end) << "a response that nobody takes";
+    EXPECT_EQ(policy.advance(kLobby, end), kKillLate);
+  }
+  {
+    const StopOptions shorter{.timeout = seconds(10)};
+    StopPolicy policy = policy_in(Phase::EndingAuxiliaries, shorter);
+    EXPECT_EQ(policy.deadline(), kStart + seconds(10));
+    EXPECT_EQ(policy.advance(kNoWorkers, kStart + seconds(10)), kKillLate);
+  }
+  {
+    StopPolicy policy = policy_in(Phase::EndingOthers, limited);
+    EXPECT_EQ(policy.deadline(), kStart + seconds(5)) << "all of them are being killed already";
+    EXPECT_EQ(policy.advance(kOthers, kStart + seconds(5)), kFinishWell);
+  }
+  {
+    StopPolicy policy = policy_in(Phase::Draining, limited);
+    EXPECT_EQ(policy.advance(kNobody, end), kFinishWell) << "just in time";
+  }
+}
+
 TEST(StopPolicy, SmartStopSkipsWhoIsNotThere) {
   const auto first = [](const Living& living) {
     StopPolicy policy;
@@ -156,6 +235,10 @@ TEST(StopPolicy, AnswersEveryRequestInEveryPhase) {
       {Phase::Running, StopRequest::Fast, kKillAll, Phase::Killing, kFinishWell},
       {Phase::Running, StopRequest::Immediate, kKillAll, Phase::Killing, kFinishBadly},
       {Phase::Running, StopRequest::Failure, kKillAll, Phase::Killing, kFinishBadly},
+      {Phase::Delaying, StopRequest::Smart, kKillAll, Phase::Killing, kFinishWell},
+      {Phase::Delaying, StopRequest::Fast, kKillAll, Phase::Killing, kFinishWell},
+      {Phase::Delaying, StopRequest::Immediate, kKillAll, Phase::Killing, kFinishBadly},
+      {Phase::Delaying, StopRequest::Failure, kKillAll, Phase::Killing, kFinishBadly},
       {Phase::Draining, StopRequest::Smart, kKillAll, Phase::Killing, kFinishWell},
       {Phase::Draining, StopRequest::Fast, kKillAll, Phase::Killing, kFinishWell},
       {Phase::Draining, StopRequest::Immediate, kKillAll, Phase::Killing, kFinishBadly},

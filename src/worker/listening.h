@@ -14,6 +14,7 @@ struct Listening {
   int fd = -1;
   Protocol protocol = Protocol::FastCgi;
   os::Transport transport = os::Transport::Unix;
+  bool is_inherited = false;      // at a stop, who waits there is left to others
   bool is_of_web_server = false;  // which has started this server with it as descriptor 0
 };
 

@@ -1,8 +1,10 @@
 #include <fmt/format.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -79,6 +81,11 @@ constexpr milliseconds kLobbyPatience{250};
 constexpr milliseconds kBetweenTries{10};
 
 constexpr int kServerError = 500;  // from that status on
+
+// While the server stops: how often it is looked whether anybody is left; and how much longer than the lobby may hold a request a worker waits for
+// what the lobby says of it.
+constexpr milliseconds kRestLook{10};
+constexpr std::chrono::seconds kLobbyGrace{5};
 
 constexpr int kMostWhileGivingUp = 8;  // requests that have come on a connection nobody keeps
 
@@ -184,13 +191,14 @@ class Worker {
     const Options& options = inheritance_.options;
     ExchangeOptions common = exchange_options(inheritance_);
     common.others_wait = [this] {
-      return !can_hand_over() && is_somebody_waiting();
+      return lobby_.is_stopping() || (!can_hand_over() && is_somebody_waiting());
     };
     common.lobby = [this] {
       return can_hand_over() ? inheritance_.parking : -1;
     };
+    // While the server stops there will be no next request.
     common.park = [this] {
-      return hand_over();
+      return !lobby_.is_stopping() && hand_over();
     };
     if (inheritance_.parking >= 0) {
       common.on_stall = [this](const Stall& stall) {
@@ -370,6 +378,7 @@ class Worker {
         incoming.message.kind = handoff::Kind::PartialRequest;
         incoming.message.bytes = *received;
         incoming.message.external_bytes = 0;
+        note_unserved();
         if (handoff::send(inheritance_.parking, incoming.message, incoming.connection.get()) ==
             handoff::SendOutcome::Sent) {
           wipe(*received);
@@ -421,10 +430,13 @@ class Worker {
         std::chrono::duration_cast<os::Monotonic::duration>(std::chrono::nanoseconds(deadline)));
   }
 
-  // While the server stops nobody will come back from the lobby.
   [[nodiscard]] bool can_hand_over() const {
-    return inheritance_.parking >= 0 && !is_on_probation_ && lobby_.is_there() &&
-           !lobby_.is_stopping();
+    return inheritance_.parking >= 0 && !is_on_probation_ && lobby_.is_there();
+  }
+
+  // Before something goes to the lobby that will come back.
+  void note_unserved() {
+    if (lobby_.is_stopping()) lobby_.set_all_served(false);
   }
 
   // To the lobby, with what has come of a request. False: we still have it.
@@ -440,6 +452,7 @@ class Worker {
     const auto idle = is_fresh_ ? options.exchange.head_timeout : options.idle_timeout;
     const os::Monotonic limit = os::monotonic_now() + kLobbyPatience;
     std::optional<handoff::SendOutcome> outcome;
+    note_unserved();
     for (;;) {
       outcome = exchange_->hand_over(inheritance_.parking, os::monotonic_now() + idle, is_fresh_);
       is_lobby_behind_ = outcome == handoff::SendOutcome::QueueFull ||
@@ -483,7 +496,7 @@ class Worker {
       throw os::SystemError(errno, "watch descriptor");
   }
 
-  // False when nobody is waiting.
+  // False when nobody is waiting, of those who are ours to serve.
   bool accept_and_serve() {
     const bool is_guess = !is_listener_ready_;
     is_listener_ready_ = false;
@@ -491,6 +504,7 @@ class Worker {
       // Each is first in turn, so that none is served only when another one is idle.
       const std::size_t index = (first_listener_ + i) % inheritance_.listeners.size();
       const Listening& listener = inheritance_.listeners[index];
+      if (serves_rest_ && (listener.is_inherited || is_empty_[index])) continue;
       const bool is_http = listener.protocol == Protocol::Http;
       sockaddr_storage peer;  // of a FastCGI connection nobody asks for it
       socklen_t size = sizeof peer;
@@ -516,6 +530,10 @@ class Worker {
         serve(ProtocolExchange::Patience::Wait);
         return true;
       }
+      // Nobody comes through a closed door, and who has come through that of a TCP socket is waited for until the overseer shuts it.
+      if (serves_rest_)
+        is_empty_[index] =
+            errno == EINVAL || (errno == EAGAIN && listener.transport == os::Transport::Unix);
       note_accept_failure(errno, listener.fd);
     }
     if (is_guess) guess_.was_wrong();
@@ -543,6 +561,7 @@ class Worker {
     switch (error) {
       case EAGAIN:
       case EINTR:
+      case EINVAL:  // the server stops, as we are about to hear
       case ECONNABORTED:
       // What has happened to that connection before it was accepted (accept(2)).
       case EPROTO:
@@ -930,19 +949,66 @@ class Worker {
     give_up_kept();
     // We may have been woken for a connection and for leaving at once, and nobody else was: take what is there. When the
     // application wants the end of this process, nothing had woken us.
-    if (!wants_no_more_) {
-      accept_and_serve();
-      if (should_take_ready()) take_ready_and_serve();
-      // When all leave, nobody else will.
-      while (lobby_.is_stopping() && should_take_ready() && take_ready_and_serve()) {
-      }
-    }
+    if (!wants_no_more_ && (is_listener_ready_ || !lobby_.is_stopping())) accept_and_serve();
+    if (!wants_no_more_ && should_take_ready()) take_ready_and_serve();
+    if (lobby_.is_stopping()) serve_rest();
     give_up_kept();
     slot_.set_state(shm::State::Draining);
     const Watchdog watchdog("on_worker_exit or an END block", "--exit-timeout",
                             inheritance_.options.exit_timeout, app_, channel_, inheritance_.number);
     app_.leave();
     slot_.set_state(shm::State::Gone);
+  }
+
+  // The server stops, its doors are closed: until nobody is left inside who waits to be served, in the queues, in the lobby and between.
+  void serve_rest() {
+    serves_rest_ = true;
+    is_empty_.assign(inheritance_.listeners.size(), false);
+    const os::Monotonic patience =
+        os::monotonic_now() + inheritance_.options.exchange.body_timeout + kLobbyGrace;
+    while (!wants_no_more_) {
+      // In this order: what the lobby has sent back before it said so is in the ready queue.
+      const bool is_settled = is_lobby_settled() || os::monotonic_now() >= patience;
+      const bool was_ready =
+          !must_not_accept() && inheritance_.ready >= 0 && take_ready_and_serve();
+      const bool was_accepted = !wants_no_more_ && !must_not_accept() && accept_and_serve();
+      if (was_ready || was_accepted) continue;
+      give_up_kept();
+      if (!is_settled || must_not_accept() || !are_queues_empty()) {
+        wait_for_rest();
+        continue;
+      }
+      lobby_.set_all_served(true);
+      return;
+    }
+  }
+
+  // What we have given to it is known to it, and it will send nothing back.
+  [[nodiscard]] bool is_lobby_settled() const {
+    if (inheritance_.parking < 0 || !lobby_.is_there()) return true;
+    int unreceived = 0;
+    if (::ioctl(inheritance_.parking, SIOCOUTQ, &unreceived) == 0 && unreceived > 0) return false;
+    return lobby_.is_settled();
+  }
+
+  [[nodiscard]] bool are_queues_empty() const {
+    for (std::size_t i = 0; i < inheritance_.listeners.size(); ++i) {
+      if (!inheritance_.listeners[i].is_inherited && !is_empty_[i]) return false;
+    }
+    return true;
+  }
+
+  void wait_for_rest() {
+    waiting_.clear();
+    if (!must_not_accept()) {
+      waiting_.push_back({.fd = inheritance_.ready, .events = POLLIN, .revents = 0});
+      for (std::size_t i = 0; i < inheritance_.listeners.size(); ++i) {
+        const Listening& listener = inheritance_.listeners[i];
+        if (!listener.is_inherited && !is_empty_[i])
+          waiting_.push_back({.fd = listener.fd, .events = POLLIN, .revents = 0});
+      }
+    }
+    ::poll(waiting_.data(), waiting_.size(), static_cast<int>(kRestLook.count()));
   }
 
   Inheritance& inheritance_;
@@ -982,6 +1048,8 @@ class Worker {
   bool pauses_ = false;            // accepts nobody
   os::Monotonic pause_end_{};
   std::uint8_t step_backs_ = 0;  // that we have made
+  bool serves_rest_ = false;     // those who are inside when the server stops
+  std::vector<bool> is_empty_;   // then, for each listener: nobody is in its queue, nor will be
   bool wants_no_more_ = false;   // the application asked for the end of this process
 };
 
