@@ -79,6 +79,7 @@ Result<void> ListenerSet::restore(const std::vector<ListenerState>& states) {
         {.fd = (*listener)->fd(),
          .protocol = state.is_http ? worker::Protocol::Http : worker::Protocol::FastCgi,
          .transport = (*listener)->transport(),
+         .is_inherited = (*listener)->is_inherited(),
          .is_of_web_server = state.is_of_web_server});
     listeners_.push_back(std::move(*listener));
   }

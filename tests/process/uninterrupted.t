@@ -136,4 +136,16 @@ subtest 'recycling' => sub {
     $judge->();
 };
 
+subtest 'exchanging the program' => sub {
+    my ($server, $judge) = start_under_load(options => ['--probe=/probe']);
+    my $pid = $server->pid;
+    for my $time (1 .. rounds(20, 2)) {
+        my $run = $server->bladectl('upgrade');
+        is $run->{exit}, 'exit 0', "upgrade $time" or diag $run->{err};
+        ok requests_go_on($server), 'requests go on';
+    }
+    is $server->pid_of('overseer'), $pid, 'it is still the process that was started';
+    $judge->();
+};
+
 done_testing;
