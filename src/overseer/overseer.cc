@@ -356,6 +356,13 @@ void Overseer::prepare_pool(std::size_t descriptor_limit) {
   environment.on_ready = [this] {
     on_ready();
   };
+  environment.on_end_at_stop = [this] {
+    loop_.cancel(stop_timer_);
+    stop_timer_ = loop_.call_at(os::monotonic_now(), [this] {
+      stop_timer_ = {};
+      advance_stop();
+    });
+  };
   environment.on_failure = [this](int code) {
     if (!failure_code_) failure_code_ = code;
     request_stop(supervise::StopRequest::Failure);

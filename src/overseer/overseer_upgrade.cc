@@ -145,8 +145,8 @@ State Overseer::describe() const {
 }
 
 void Overseer::upgrade(std::string_view why, const Session* session) {
-  const std::string_view obstacle = stop_.is_stopping() ? "the server stops"
-                                    : is_upgrading_     ? "an upgrade is under way already"
+  const std::string_view obstacle = stop_.was_asked() ? "the server stops"
+                                    : is_upgrading_   ? "an upgrade is under way already"
                                     : pools_.empty() || !pools_.front().has_started()
                                         ? "the server is not ready yet"
                                         : "";
@@ -223,7 +223,7 @@ void Overseer::end_upgrade(config::ExitCode exit, std::string_view text) {
   const bool is_done = exit == config::ExitCode::Success;
   if (is_done) {
     log_.log(Severity::Log, fmt::format("upgraded: {}", text));
-  } else if (stop_.is_stopping()) {
+  } else if (stop_.was_asked()) {
     log_.log(Severity::Log, fmt::format("the upgrade comes to nothing: {}", text));
   } else {
     log_.log(Severity::Error, fmt::format("the upgrade has failed: {}",

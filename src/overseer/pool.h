@@ -52,6 +52,7 @@ class Pool {
     bool stop_on_crash = false;
     std::function<void()> on_ready;                 // everything asked for runs, for the first time
     std::function<void(int exit_code)> on_failure;  // the server cannot go on
+    std::function<void()> on_end_at_stop;           // while it stops, a process has ended
   };
 
   Pool(const PoolOptions& options, std::string title_prefix, Environment environment);

@@ -151,7 +151,11 @@ void Pool::process_ended(Handle handle, int status) {
   }
   if (is_stopping_) {
     // Who cannot even begin would not begin the next time.
-    if (process.serves_rest && !process.is_ready) is_rest_given_up_ = true;
+    const bool has_begun =
+        process.is_ready || (last && (last->requests > 0 || last->state == shm::State::Gone));
+    if (process.serves_rest && !has_begun) is_rest_given_up_ = true;
+    // Not every end is seen as one: of a short life the zygote tells when it is over already.
+    environment_.on_end_at_stop();
     if (process.kind == Kind::Lobby) lobby_board_->set_there(false);
     if ((!is_expected || has_timed_out) && pid != 0 && process.kind != Kind::Zygote)
       environment_.log->log(Severity::Error, report);
