@@ -1,7 +1,7 @@
 // Pool, the part that tries a new generation with a share of the workers before it accepts it: supervise::judge says how they do.
 //
 // A worker that is tried takes the place of an old one, as in a changeover, but for the last old one: that stays whatever happens, so that the
-// running generation serves all the time. Without preloading all of them stay, as nobody could load their code any more. The old ones step behind the new ones, since the kernel gives a request to whoever has waited for
+// running generation serves all the time. Without preloading, or when its zygote is no more, all of them stay, as nobody could load their code any more. The old ones step behind the new ones, since the kernel gives a request to whoever has waited for
 // the longest: with little to do, too, nearly all of them go to those that are tried.
 #include <fmt/format.h>
 #include <unistd.h>
@@ -147,7 +147,8 @@ void Pool::seat_canary(Process& canary) {
         other.generation >= canary.generation) {
       continue;
     }
-    if (other.is_ready && (!is_preloading() || others-- <= 1)) continue;
+    const bool can_come_back = is_preloading() && zygote_.is_loaded;
+    if (other.is_ready && (!can_come_back || others-- <= 1)) continue;
     tell_to_leave(other);
   }
 }
