@@ -110,6 +110,7 @@ class Pool {
     os::EventLoop::TimerId load_deadline;
     bool is_given_up = false;              // it had its time to load
     os::EventLoop::TimerId kill_deadline;  // told to leave, and until when that is waited for
+    os::Fd probation;                      // of one that was rejected: it serves nobody to its end
   };
 
   using ProcessList = std::list<Process>;

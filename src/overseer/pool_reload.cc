@@ -205,7 +205,6 @@ void Pool::reject_candidate() {
   const std::uint32_t generation = candidate_->generation;
   forget(*candidate_);
   candidate_.reset();
-  probation_.reset();
   bool has_zygote = false;
   for (Process& process : processes_) {
     const bool is_of_it = process.kind == Kind::Probe ||
@@ -214,10 +213,14 @@ void Pool::reject_candidate() {
     if (is_of_it) {
       process.is_rejected = process.is_leaving = process.is_given_up = true;
       process.child.signal(SIGKILL);
+      // With this closed it would serve, and it may not even have been made yet.
+      if (process.kind == Kind::Worker && probation_.is_open())
+        process.probation = std::move(probation_);
     } else if (process.kind == Kind::Zygote) {
       has_zygote = true;
     }
   }
+  probation_.reset();
   if (!has_zygote && !is_stopping_)
     schedule(zygote_position_, Kind::Zygote, 0, std::chrono::seconds(1));
 }
