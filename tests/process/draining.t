@@ -70,7 +70,7 @@ subtest 'the listen queue of a UNIX socket' => sub {
 # Each of these workers is over almost before its pid is known.
 subtest 'several workers, and harakiri after each request' => sub {
     my @paths = map { "/leaves/$_" } 1 .. 12;
-    for my $round (1 .. is_long() ? 30 : 5) {
+    for my $round (1 .. (is_long() ? 30 : 5)) {
         my $server = busy_server(workers => 2);
         my $second = $server->connect;
         $second->send(request_bytes(uri => '/waits/second'));
