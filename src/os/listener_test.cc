@@ -1,5 +1,6 @@
 #include "os/listener.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -97,7 +98,7 @@ TEST_F(ClosedDoor, OfATcpSocketKeepsTheQueueAndLetsNobodyIn) {
 
 TEST_F(ClosedDoor, OfATcpSocketThatRefusesLeavesThePortToOthers) {
   const auto listener = tcp_listener();
-  const Fd held_elsewhere(::dup(listener->fd()));
+  const Fd held_elsewhere(::fcntl(listener->fd(), F_DUPFD_CLOEXEC, 0));
   const std::string& name = listener->name();
   const auto port = static_cast<std::uint16_t>(std::stoi(name.substr(name.rfind(':') + 1)));
   EXPECT_FALSE(listen_on_tcp("127.0.0.1", port, 16));
@@ -112,7 +113,7 @@ TEST_F(ClosedDoor, OfATcpSocketThatRefusesLeavesThePortToOthers) {
 
 TEST_F(ClosedDoor, OfAnInheritedSocketStaysOpen) {
   const auto first = tcp_listener();
-  const auto listener = adopt_listener(::dup(first->fd()));
+  const auto listener = adopt_listener(::fcntl(first->fd(), F_DUPFD_CLOEXEC, 0));
   ASSERT_TRUE(listener);
   EXPECT_TRUE((*listener)->is_inherited());
   EXPECT_FALSE(first->is_inherited());

@@ -51,6 +51,23 @@ PERL
     is $server->stop, 'exit 0', 'stops';
 };
 
+subtest 'one that still serves keeps no others from it' => sub {
+    my $server = BladePSGI::Test->start(workers => 4, control => 1, app => BladePSGI::Test->gate_code . <<'PERL');
+sub { my ($env) = @_; if ($env->{PATH_INFO} eq '/long') { mark('long'); gate('long') } [200, [], [$$]] }
+PERL
+    my $c = $server->connect;
+    $c->send(request_bytes(uri => '/long'));
+    ok $server->wait_mark('long'), 'a long request';
+    my %before = map { $_ => 1 } $server->worker_pids;
+    my $all = $server->bladectl_later('recycle');
+    ok +(wait_for { 1 >= grep { $before{$_} } $server->worker_pids }), 'all others are replaced';
+    ok !$all->is_over, 'it is waited for';
+    $server->open_gate('long');
+    ok $before{ $c->read_response->{body} }, 'it is served to its end';
+    is $all->outcome->{exit}, 'exit 0', 'then all of them have been';
+    is $server->stop, 'exit 0', 'stops';
+};
+
 subtest '--recycle-share' => sub {
     my $server = BladePSGI::Test->start(workers => 4, control => 1, options => ['--recycle-share=75%'], app => BladePSGI::Test->gate_code . <<'PERL');
 use BPSGI qw(on_worker_start);
@@ -142,8 +159,9 @@ PERL
     my $c = $server->connect;
     $c->send(request_bytes(uri => '/slow'));
     ok $server->wait_mark('slow'), 'a request is under way';
+    my $from = $server->log_size;
     $recycle = $server->bladectl_later('recycle');
-    ok $server->wait_log(qr/(?:is to be replaced.*){2,}\z/s), 'its worker is replaced';
+    ok $server->wait_log(qr/is to be replaced/, 20, $from), 'its worker is replaced';
     $server->signal('TERM');
     $run = $recycle->outcome;
     is $run->{exit}, 'exit 1', 'the server stops first';
