@@ -183,6 +183,7 @@ void Pool::seat(Handle process) {
   announce_if_complete();
   announce_rollback();
   announce_changeover();
+  recycle();
   scale();
   announce_scaled();
 }
@@ -199,7 +200,7 @@ void Pool::announce_changeover() {
       const bool is_busy =
           slot && (slot->state == shm::State::Busy || slot->state == shm::State::Cleanup);
       if (!is_busy) return;
-    } else if (process.is_ready) {
+    } else if (process.is_ready && !process.is_leaving) {
       ++workers;
     }
   }

@@ -2,7 +2,7 @@
 //
 // Keeps the wanted processes running: monitoring, one zygote, a worker for each number that is wanted now, the auxiliary processes that the
 // loader asked for. What dies is logged and replaced; when the zygote dies, a new generation is loaded beside the running
-// workers, which leave one by one as their successors become ready.
+// workers, as at a reload: what lies on the disk by now may be a release that is no good.
 #pragma once
 
 #include <sys/types.h>
@@ -192,6 +192,7 @@ class Pool {
   // While some workers of the candidate serve, and are judged.
   struct Trial {
     std::vector<std::uint32_t> numbers;  // of the workers that are exchanged for it
+    std::set<std::uint32_t> seated;      // of those that have been
     supervise::Tally canaries;           // of those that have ended meanwhile
     supervise::Tally others;
     supervise::Tally others_before;
@@ -235,7 +236,11 @@ class Pool {
   void on_candidate_failed(std::string reason);
   void accept_candidate();
   void reject_candidate();
+  void report_failed_reload(std::string_view reason);
   void report_reload(bool is_done, std::string text);
+  void give_up_changeover(const Process& failed, const std::string& reason);
+  [[nodiscard]] bool is_being_probed() const;
+  [[nodiscard]] bool serves_without_candidate() const;
   Result<void> make_memory();
   void adopt_process(const ProcessState& state);
   [[nodiscard]] ProcessState describe(const Process& process) const;
@@ -253,6 +258,7 @@ class Pool {
   void judge_trial();
   std::vector<std::uint32_t> end_trial();
   void roll_back_trial(std::uint32_t generation, const std::vector<std::uint32_t>& numbers);
+  void dismiss_unseated(std::uint32_t generation);
   void give_up_canary_without_successor(std::uint32_t number);
   void announce_rollback();
   [[nodiscard]] bool is_on_trial(const Process& process) const;

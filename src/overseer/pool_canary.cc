@@ -71,7 +71,7 @@ bool Pool::is_behind_the_scenes(const Process& process) const {
 }
 
 void Pool::begin_trial() {
-  Trial& trial = trial_.emplace();
+  Trial& trial = trial_.emplace(Trial{});
   want(0);  // which the first one has
   const std::uint32_t workers = wanted_workers();
   const std::uint32_t share = supervise::share_of(workers, options_.canary);
@@ -123,10 +123,8 @@ void Pool::continue_trial() {
       return;
     }
   }
-  const bool are_all_there =
-      std::all_of(seats.begin(), seats.end(), [](const supervise::Seat& seat) {
-        return seat.newcomer == supervise::Seat::Newcomer::Ready;
-      });
+  // At one time or another: one that leaves after its request is followed by another one.
+  const bool are_all_there = trial_->seated.size() == trial_->numbers.size();
   if (!has_seated || !are_all_there) return;
   if (trial_->began == os::Monotonic{}) trial_->began = os::monotonic_now();
   for (Process& process : processes_) {
@@ -136,6 +134,7 @@ void Pool::continue_trial() {
 
 void Pool::seat_canary(Process& canary) {
   canary.is_canary = true;
+  trial_->seated.insert(canary.number);
   if (const auto slot = board_->snapshot(*canary.slot)) canary.before = tally(*slot);
   board_->assign_number(*canary.slot);
   auto others = std::count_if(processes_.begin(), processes_.end(), [this](const Process& other) {
@@ -163,15 +162,17 @@ void Pool::note_end_in_trial(const Process& process,
                              const shm::SlotSnapshot& last,
                              const std::string& last_error) {
   if (!trial_ || process.kind != Kind::Worker) return;
+  const bool is_of_it = candidate_ && process.generation == candidate_->generation;
+  if (process.is_canary && !is_of_it) return;  // of one that was tried before
   supervise::Tally done = since(process.before, tally(last));
   if (is_serving(last)) {
     ++done.requests;
     ++done.failed;
     done.took += os::monotonic_now() - last.request_started;
   }
-  (process.is_canary ? trial_->canaries : trial_->others) += done;
-  if (!process.is_canary) trial_->others_before += process.before;
-  if (process.is_canary && !last_error.empty()) trial_->last_error = last_error;
+  (is_of_it ? trial_->canaries : trial_->others) += done;
+  if (!is_of_it) trial_->others_before += process.before;
+  if (is_of_it && !last_error.empty()) trial_->last_error = last_error;
 }
 
 supervise::Trial Pool::tally_trial() const {
@@ -185,7 +186,7 @@ supervise::Trial Pool::tally_trial() const {
     if (process.kind != Kind::Worker) continue;
     const auto slot = board_->snapshot(*process.slot);
     if (!slot) continue;
-    if (!process.is_canary) {
+    if (!process.is_canary && !is_on_trial(process)) {
       so_far.others += since(process.before, tally(*slot));
       so_far.others_before += process.before;
     } else if (is_on_trial(process)) {
@@ -281,6 +282,16 @@ void Pool::roll_back_trial(std::uint32_t generation, const std::vector<std::uint
     for (Process& canary : processes_) {
       if (is_of_it(canary) && canary.number == number) tell_to_leave(canary);
     }
+  }
+}
+
+// Killed, they could take with them what they have just accepted: of any of these it is not known whether it serves already.
+void Pool::dismiss_unseated(std::uint32_t generation) {
+  for (Process& process : processes_) {
+    if (process.kind != Kind::Worker || process.generation != generation || process.is_canary)
+      continue;
+    process.is_canary = true;
+    tell_to_leave(process);
   }
 }
 

@@ -37,25 +37,27 @@ Result<void> Pool::start_lobby() {
   process.kind = Kind::Lobby;
   process.role = "lobby";
   process.slot = *slot;
-  auto started = start_beside(
-      std::move(process), {parking_.lobby.get(), ready_.lobby.get()}, [&](os::LogChannel log) {
-        // It reads what strangers send.
-        if (const auto& identity = options_.zygote.identity) {
-          if (auto dropped = os::drop_privileges(*identity); !dropped) {
-            log.text(Severity::Error, dropped.error().message);
-            return to_int(config::ExitCode::Failure);
-          }
-          os::die_with_parent(overseer);  // the kernel forgot it at the change
-        }
-        const lobby::Inheritance inheritance{.parking = parking_.lobby.get(),
-                                             .ready = ready_.lobby.get(),
-                                             .mapping = &*mapping_,
-                                             .slot = *slot,
-                                             .log = log,
-                                             .parent = overseer,
-                                             .options = *options_.lobby};
-        return lobby::run(inheritance);
-      });
+  auto started = os::attempt([&] {
+    return start_beside(std::move(process), {parking_.lobby.get(), ready_.lobby.get()},
+                        [&](os::LogChannel log) {
+                          // It reads what strangers send.
+                          if (const auto& identity = options_.zygote.identity) {
+                            if (auto dropped = os::drop_privileges(*identity); !dropped) {
+                              log.text(Severity::Error, dropped.error().message);
+                              return to_int(config::ExitCode::Failure);
+                            }
+                            os::die_with_parent(overseer);  // the kernel forgot it at the change
+                          }
+                          const lobby::Inheritance inheritance{.parking = parking_.lobby.get(),
+                                                               .ready = ready_.lobby.get(),
+                                                               .mapping = &*mapping_,
+                                                               .slot = *slot,
+                                                               .log = log,
+                                                               .parent = overseer,
+                                                               .options = *options_.lobby};
+                          return lobby::run(inheritance);
+                        });
+  });
   if (!started) {
     board_->retire(*slot);
     return started;
@@ -119,6 +121,10 @@ Result<void> Pool::start_zygote() {
   // One that is being tried takes this place if it is good.
   if (candidate_) return {};
   forget(zygote_);
+  if (was_ready_) {
+    follow(reload_.on(supervise::ReloadPolicy::Event::ZygoteLost), {});
+    return {};
+  }
   auto made = make_zygote(title_prefix_ + ": zygote");
   if (!made) return fail(made.error());
   zygote_ = std::move(*made);
@@ -287,14 +293,6 @@ void Pool::on_zygote_loaded(milliseconds took) {
       process.is_ready = true;
       if (is_preloading()) zygote_.auxiliary_names = std::move(process.auxiliary_names);
     }
-  }
-  if (was_ready_) {
-    changes_over_ = true;
-    environment_.log->log(
-        Severity::Log,
-        is_preloading() ? fmt::format("the application was loaded again in {}; workers change over",
-                                      seconds_text(took))
-                        : "there is a new zygote; workers change over");
   }
   if (is_stopping_) return;
   if (!is_preloading() && !listeners_.is_published()) {
@@ -505,7 +503,7 @@ void Pool::on_forked(const zygote::Message& message) {
     process_ended(*found, status);
     return;
   }
-  if (process.is_given_up) process.child.signal(SIGKILL);
+  if (process.is_given_up || was_killed_) process.child.signal(SIGKILL);
   // Asked to leave before it had a pid; a worker that does not load has its own way to learn of that.
   if (process.is_leaving && !process.serves_rest &&
       (process.kind == Kind::Auxiliary || !is_preloading()))

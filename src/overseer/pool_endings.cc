@@ -144,7 +144,10 @@ void Pool::process_ended(Handle handle, int status) {
                          os::describe_status(status), last ? describe_request(*last, now) : "");
   }
   note_end_of_recycled(process, last_error.empty() ? report : last_error);
-  if (process.is_rejected) return;
+  if (process.is_rejected) {
+    if (is_stopping_) environment_.on_end_at_stop();
+    return;
+  }
   if (process.kind == Kind::Probe) {
     on_probe_ended(os::is_clean_exit(status), last_error.empty() ? report : last_error);
     return;
@@ -163,13 +166,18 @@ void Pool::process_ended(Handle handle, int status) {
   }
   if (candidate_ && process.generation == candidate_->generation &&
       (process.kind == Kind::Worker || process.kind == Kind::Zygote)) {
-    if (process.is_canary && (has_left || has_timed_out)) {
+    // It may have left before it was seen to serve.
+    const bool has_served = process.is_canary || (trial_ && last && last->requests > 0);
+    if (has_served && (has_left || has_timed_out)) {
+      trial_->seated.insert(process.number);
       environment_.log->log(has_left ? Severity::Log : Severity::Error,
                             (has_left ? fmt::format("{} (pid {}) has left", who, pid) : report) +
                                 "; a new one is started at once");
       continue_trial();
       return;
     }
+    if (process.kind == Kind::Worker && has_left && is_being_probed())
+      return;  // of its own accord, after its request: whether that was good is known soon
     on_candidate_failed(!candidate_->failure.empty() ? candidate_->failure
                         : !last_error.empty()        ? last_error
                                                      : report);
@@ -237,6 +245,8 @@ void Pool::process_ended(Handle handle, int status) {
   const bool is_soon = has_zygote && delay == supervise::Duration::zero();
   if (process.kind == Kind::Worker && !is_soon) warn_if_nobody_serves();
   schedule(position, process.kind, process.number, delay);
+  if (process.kind == Kind::Worker)
+    give_up_changeover(process, last_error.empty() ? report : last_error);
   if (process.kind == Kind::Worker && !is_soon) {
     give_up_canary_without_successor(process.number);
     announce_rollback();
@@ -299,11 +309,17 @@ void Pool::restart(Kind kind, std::uint32_t number) {
       break;
     case Kind::Worker: {
       if (!worker_positions_[number].is_wanted) break;
-      const bool is_there =
-          std::any_of(processes_.begin(), processes_.end(), [this, number](const Process& process) {
+      // One that is tried is not enough where nobody else serves.
+      const bool is_served =
+          std::any_of(processes_.begin(), processes_.end(), [](const Process& process) {
+            return process.kind == Kind::Worker && process.is_ready && !process.is_leaving &&
+                   !process.is_canary;
+          });
+      const bool is_there = std::any_of(
+          processes_.begin(), processes_.end(), [this, number, is_served](const Process& process) {
             return process.kind == Kind::Worker && process.number == number &&
                    !process.is_leaving && !process.is_being_replaced &&
-                   (process.generation == zygote_.generation || process.is_canary);
+                   (process.generation == zygote_.generation || (process.is_canary && is_served));
           });
       if (!is_there) request_worker(number);
       break;
@@ -332,7 +348,7 @@ void Pool::recycle() {
   if (is_stopping_ || candidate_ || changes_over_ || !zygote_.is_loaded) return;
   std::uint32_t under_way = 0;
   for (const Process& process : processes_)
-    under_way += process.is_being_replaced ? 1 : 0;
+    under_way += process.is_being_replaced && !process.is_leaving ? 1 : 0;
   const std::uint32_t most =
       supervise::share_of(std::max(wanted_workers(), 1U), options_.recycle_share);
   std::vector<std::uint32_t> numbers;

@@ -14,12 +14,16 @@
 #include "monitoring/probe.h"
 #include "os/system_error.h"
 #include "overseer/pool.h"
+#include "overseer/wording.h"
 
 namespace bladepsgi::overseer {
 
 namespace {
 
 using Event = supervise::ReloadPolicy::Event;
+
+// So often may a worker of an accepted generation fail to start before its reload is no longer waited for.
+constexpr std::uint32_t kChances = 3;
 
 std::string first_line(std::string_view text) {
   return std::string(text.substr(0, text.find('\n')));
@@ -69,19 +73,22 @@ void Pool::follow(const supervise::ReloadActions& actions, std::string_view reas
       return;
     }
   }
-  if (actions.report_failed) {
-    if (is_stopping_) {
-      environment_.log->log(Severity::Log, fmt::format("the reload comes to nothing: {}", reason));
-    } else {
-      environment_.log->log(Severity::Error,
-                            fmt::format("the reload has failed: {}; generation {} goes on serving",
-                                        printable(first_line(reason), 1024), zygote_.generation));
-    }
+  if (actions.report_failed) report_failed_reload(reason);
+  if (actions.report_incomplete) {
+    environment_.log->log(Severity::Error, fmt::format("the reload is not complete: {}",
+                                                       printable(first_line(reason), 1024)));
     report_reload(false, std::string(reason));
   }
   if (actions.report_done) report_reload(true, fmt::format("generation {}", zygote_.generation));
   if (actions.prove) prove_candidate();
-  if (actions.judge) begin_trial();
+  if (actions.judge) {
+    if (zygote_.is_loaded || serves_without_candidate()) {
+      begin_trial();
+    } else {
+      // There is nobody to go back to.
+      follow(reload_.on(Event::Judged), reason);
+    }
+  }
   if (actions.accept) accept_candidate();
   if (actions.load) {
     // Those who have asked meanwhile wait for this one.
@@ -89,6 +96,48 @@ void Pool::follow(const supervise::ReloadActions& actions, std::string_view reas
       reload_waits_.push_back(std::move(wait));
     load_candidate();
   }
+}
+
+void Pool::report_failed_reload(std::string_view reason) {
+  if (is_stopping_) {
+    environment_.log->log(Severity::Log, fmt::format("the reload comes to nothing: {}", reason));
+  } else {
+    const std::string text = printable(first_line(reason), 1024);
+    const auto delay = std::max(zygote_position_.restart.when - os::monotonic_now(),
+                                os::Monotonic::duration::zero());
+    environment_.log->log(
+        Severity::Error,
+        zygote_.control.is_open()
+            ? fmt::format("the reload has failed: {}; generation {} goes on serving", text,
+                          zygote_.generation)
+            : fmt::format("the application could not be loaded again: {}; generation {} goes on "
+                          "serving, a new zygote is started in {}",
+                          text, zygote_.generation, seconds_text(delay)));
+  }
+  report_reload(false, std::string(reason));
+}
+
+// A number that has had its chances: its old worker serves on, and whoever asks for a reload that mends it is not kept waiting.
+void Pool::give_up_changeover(const Process& failed, const std::string& reason) {
+  if (!changes_over_ || failed.is_ready || failed.generation != zygote_.generation) return;
+  const std::uint32_t chances = worker_positions_[failed.number].policy.early_deaths();
+  if (chances < kChances) return;
+  follow(reload_.on(Event::Incomplete),
+         fmt::format("generation {} was accepted, but worker {} of it could not start {} times, "
+                     "which is tried again: {}",
+                     zygote_.generation, failed.number, chances, reason));
+}
+
+bool Pool::is_being_probed() const {
+  return std::any_of(processes_.begin(), processes_.end(),
+                     [](const Process& process) { return process.kind == Kind::Probe; });
+}
+
+bool Pool::serves_without_candidate() const {
+  return std::any_of(processes_.begin(), processes_.end(), [this](const Process& process) {
+    return process.kind == Kind::Worker && process.is_ready && !process.is_leaving &&
+           process.generation != candidate_->generation;
+  });
 }
 
 void Pool::report_reload(bool is_done, std::string text) {
@@ -102,7 +151,9 @@ void Pool::report_reload(bool is_done, std::string text) {
 }
 
 void Pool::load_candidate() {
-  auto made = make_zygote(fmt::format("{}: zygote {}", title_prefix_, next_generation_));
+  auto made = os::attempt([this] {
+    return make_zygote(fmt::format("{}: zygote {}", title_prefix_, next_generation_));
+  });
   if (!made) {
     on_candidate_failed(made.error().message);
     return;
@@ -120,25 +171,29 @@ void Pool::on_candidate_loaded(Process& zygote, std::chrono::milliseconds took) 
 }
 
 void Pool::prove_candidate() {
-  os::Fd theirs;
-  if (!options_.probe.empty() || is_rehearsal_) {
-    std::tie(probation_, theirs) = os::make_message_pair();
-    os::set_non_blocking(theirs.get());
-  }
-  if (auto asked = try_request_child(*candidate_, Kind::Worker, "worker", 0, theirs.get());
-      !asked) {
+  const auto asked = os::attempt([this] {
+    os::Fd theirs;
+    if (!options_.probe.empty() || is_rehearsal_) {
+      std::tie(probation_, theirs) = os::make_message_pair();
+      os::set_non_blocking(theirs.get());
+    }
+    return try_request_child(*candidate_, Kind::Worker, "worker", 0, theirs.get());
+  });
+  if (!asked) {
     on_candidate_failed(asked.error().message.empty() ? "its zygote takes no requests"
                                                       : asked.error().message);
   }
 }
 
 void Pool::on_candidate_ready(Handle worker) {
+  if (is_stopping_) return;
   if (trial_) {
     continue_trial();
     return;
   }
   if (probation_.is_open() && !options_.probe.empty()) {
-    if (auto started = start_probe(); !started) on_candidate_failed(started.error().message);
+    if (auto started = os::attempt([this] { return start_probe(); }); !started)
+      on_candidate_failed(started.error().message);
     return;
   }
   follow(reload_.on(Event::Proved), {});
@@ -193,6 +248,7 @@ void Pool::on_probe_ended(bool is_good, std::string reason) {
       return;
     }
   }
+  request_missing_workers();  // it has left after its request, which was good
 }
 
 void Pool::on_candidate_failed(std::string reason) {
@@ -244,11 +300,15 @@ void Pool::accept_candidate() {
 
 // The one that serves was not touched; if its zygote has died meanwhile, it gets another one.
 void Pool::reject_candidate() {
-  if (!candidate_) return;
-  const std::uint32_t generation = candidate_->generation;
-  forget(*candidate_);
-  candidate_.reset();
-  const std::vector<std::uint32_t> numbers = end_trial();
+  std::uint32_t generation = 0;
+  std::vector<std::uint32_t> numbers;
+  if (candidate_) {
+    generation = candidate_->generation;
+    forget(*candidate_);
+    candidate_.reset();
+    if (trial_) dismiss_unseated(generation);
+    numbers = end_trial();
+  }
   bool has_zygote = false;
   for (Process& process : processes_) {
     if (process.is_canary) continue;  // which serve
@@ -267,8 +327,11 @@ void Pool::reject_candidate() {
   }
   probation_.reset();
   roll_back_trial(generation, numbers);
-  if (!has_zygote && !is_stopping_)
-    schedule(zygote_position_, Kind::Zygote, 0, std::chrono::seconds(1));
+  if (!has_zygote && !is_stopping_) {
+    const os::Monotonic now = os::monotonic_now();
+    schedule(zygote_position_, Kind::Zygote, 0,
+             zygote_position_.policy.delay_after({.started = now, .died = now}, chance()));
+  }
   recycle();
 }
 

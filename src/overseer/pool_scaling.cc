@@ -11,6 +11,7 @@
 
 #include "base/text.h"
 #include "os/backlog.h"
+#include "os/system_error.h"
 #include "overseer/pool.h"
 #include "overseer/wording.h"
 
@@ -80,12 +81,23 @@ void Pool::dismiss(std::uint32_t number) {
 
 void Pool::watch_doors() {
   if (std::exchange(watches_doors_, true)) return;
-  const auto watch = [this](int fd) {
-    environment_.loop->add(fd, EPOLLIN, [this](std::uint32_t) { on_knock(); });
-  };
-  for (const worker::Listening& listening : listeners_.listening())
-    watch(listening.fd);
-  if (ready_.workers.is_open()) watch(ready_.workers.get());
+  const auto watched = os::attempt([this]() -> Result<void> {
+    const auto watch = [this](int fd) {
+      environment_.loop->add(fd, EPOLLIN, [this](std::uint32_t) { on_knock(); });
+    };
+    for (const worker::Listening& listening : listeners_.listening())
+      watch(listening.fd);
+    if (ready_.workers.is_open()) watch(ready_.workers.get());
+    return {};
+  });
+  if (watched) return;
+  leave_doors();
+  environment_.log->log(Severity::Error,
+                        fmt::format("cannot see whether requests wait: {}; trying again in 1 s",
+                                    watched.error().message));
+  environment_.loop->cancel(scaling_look_);
+  scaling_look_ = environment_.loop->call_at(os::monotonic_now() + std::chrono::seconds(1),
+                                             [this] { scale(true); });
 }
 
 void Pool::leave_doors() {
@@ -145,6 +157,7 @@ supervise::Crew Pool::look_at_crew(os::Monotonic now, supervise::Demand& demand)
         process->is_ready && process->slot ? board_->snapshot(*process->slot) : std::nullopt;
     if (!slot) {
       ++crew.starting;
+      crew.starting_for = std::max<supervise::Duration>(crew.starting_for, now - process->started);
     } else if (slot->state == shm::State::Idle) {
       const os::Monotonic since =
           slot->requests > 0
@@ -188,9 +201,9 @@ void Pool::scale(bool has_knocked) {
                         ? std::string("the only worker that there may be is")
                         : fmt::format("all {} workers are", scaling_.options().most)));
   }
-  if (actions.watch) watch_doors();
   if (actions.look_at)
     scaling_look_ = environment_.loop->call_at(*actions.look_at, [this] { scale(); });
+  if (actions.watch) watch_doors();
 }
 
 Result<void> Pool::scale_to(std::uint64_t workers,

@@ -52,6 +52,17 @@ ReloadActions ReloadPolicy::on(Event event) {
       actions.report_failed = true;
       begin_next(actions);
       break;
+    case Event::Incomplete:
+      if (phase_ != Phase::ChangingOver) break;
+      actions.report_incomplete = true;
+      begin_next(actions);
+      break;
+    case Event::ZygoteLost:
+      if (phase_ == Phase::RollingBack) asks_again_ = true;
+      if (phase_ != Phase::Idle && phase_ != Phase::ChangingOver) break;
+      asks_again_ = true;
+      begin_next(actions);  // who waits for the end of a change-over waits for this one's
+      break;
     case Event::Stopping:
       asks_again_ = false;
       if (phase_ == Phase::Idle) break;

@@ -11,7 +11,9 @@
 //
 // It learns what has happened and answers with what is to be done now; it does nothing itself. Who asks while a reload is under way wants what
 // has changed since, so another one follows. Once the new generation is accepted there is no way back: what dies of it is replaced from
-// it, as always.
+// it, as always; if workers of it cannot start, that is reported, and whoever asks next is not kept waiting for them.
+//
+// A zygote that has died is replaced in the same way: what lies on the disk may be a release that nobody has accepted.
 //
 // Which workers change over next, `next_seats` says: as few at once as was asked for, but whose seat is empty waits for nobody. Pure.
 #pragma once
@@ -31,6 +33,7 @@ struct ReloadActions {
   bool roll_back = false;    // end what there is of it
   bool report_done = false;  // to those who have asked for this reload
   bool report_failed = false;
+  bool report_incomplete = false;  // it was accepted, but not every worker could change over
 
   bool operator==(const ReloadActions&) const = default;
 };
@@ -47,6 +50,8 @@ class ReloadPolicy {
     Failed,       // to load, to be started, to be proved or to be as good as the running one
     RolledBack,   // none of its workers takes requests any more
     ChangedOver,  // every worker is of the new generation
+    Incomplete,   // workers of the new generation cannot start, though others could
+    ZygoteLost,   // the running generation's has ended, and there is none that is being loaded
     Stopping,     // the whole server ends
   };
 

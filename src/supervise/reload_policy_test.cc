@@ -13,7 +13,8 @@ std::ostream& operator<<(std::ostream& out, const ReloadActions& actions) {
   return out << (actions.load ? "load " : "") << (actions.prove ? "prove " : "")
              << (actions.judge ? "judge " : "") << (actions.accept ? "accept " : "")
              << (actions.roll_back ? "roll-back " : "") << (actions.report_done ? "done " : "")
-             << (actions.report_failed ? "failed " : "");
+             << (actions.report_failed ? "failed " : "")
+             << (actions.report_incomplete ? "incomplete " : "");
 }
 
 namespace {
@@ -41,9 +42,9 @@ TEST(ReloadPolicy, AnswersEveryEventInEveryPhase) {
   };
 
   using Phases = std::vector<Phase>;
-  const std::vector<Event> events = {Event::Asked,       Event::Loaded,  Event::Proved,
-                                     Event::Judged,      Event::Failed,  Event::RolledBack,
-                                     Event::ChangedOver, Event::Stopping};
+  const std::vector<Event> events = {
+      Event::Asked,      Event::Loaded,      Event::Proved,     Event::Judged,     Event::Failed,
+      Event::RolledBack, Event::ChangedOver, Event::Incomplete, Event::ZygoteLost, Event::Stopping};
   const ReloadActions failed{.roll_back = true, .report_failed = true};
   const ReloadActions ended{.report_failed = true};
   const auto expected = [&](Phase phase, Event event, bool has_canary) -> Row {
@@ -61,6 +62,10 @@ TEST(ReloadPolicy, AnswersEveryEventInEveryPhase) {
     if (event == Event::Failed && phase == Phase::Judging)
       return {{.roll_back = true}, Phase::RollingBack};
     if (event == Event::RolledBack && phase == Phase::RollingBack) return {ended, Phase::Idle};
+    if (event == Event::Incomplete && phase == Phase::ChangingOver)
+      return {{.report_incomplete = true}, Phase::Idle};
+    if (event == Event::ZygoteLost && (phase == Phase::Idle || phase == Phase::ChangingOver))
+      return {{.load = true}, Phase::Loading};
     if (event == Event::Stopping && phase != Phase::Idle) return {ended, Phase::Idle};
     return {{}, phase};  // everything else means nothing
   };
@@ -106,6 +111,13 @@ TEST(ReloadPolicy, WhoAsksMeanwhileGetsAnotherOne) {
   (void)policy.on(Event::Asked);
   (void)policy.on(Event::Stopping);
   EXPECT_FALSE(policy.is_asked_again());
+}
+
+TEST(ReloadPolicy, AZygoteThatIsLostMeanwhileFollowsARollback) {
+  ReloadPolicy policy = policy_in(Phase::RollingBack, true);
+  EXPECT_EQ(policy.on(Event::ZygoteLost), ReloadActions{});
+  const ReloadActions expected{.load = true, .report_failed = true};
+  EXPECT_EQ(policy.on(Event::RolledBack), expected);
 }
 
 TEST(NextSeats, ChangesOverInSteps) {

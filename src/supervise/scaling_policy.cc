@@ -16,6 +16,8 @@ constexpr Duration kLongestStart = seconds(30);
 constexpr Duration kAfterKnock = milliseconds(10);
 // The same where no more workers may be started, and how often it is looked then whether anybody still waits.
 constexpr Duration kWhenFull = seconds(1);
+// Nobody else is started until those that fail have been tried again.
+constexpr Duration kWhenFailing = milliseconds(100);
 // Who has been waiting for so long is not about to be taken, whatever the workers seem to do.
 constexpr Duration kDoubt = milliseconds(50);
 // A request on a connection that its worker holds makes no noise: so often it is looked whether enough are idle.
@@ -73,7 +75,7 @@ ScalingActions ScalingPolicy::look(const Crew& crew,
       const std::uint32_t wanted = starts_for_waiting(crew, demand, waited, now);
       actions.start = std::max(actions.start, std::min(wanted, room));
       if (wanted > 0) step_ = std::min(2 * step_, kLargestStep);
-      look_by(actions, now + start_time_);
+      look_by(actions, now + (crew.failing > 0 ? kWhenFailing : start_time_of(crew)));
     }
   }
 
@@ -93,18 +95,25 @@ ScalingActions ScalingPolicy::look(const Crew& crew,
   return actions;
 }
 
+// A start takes at least as long as one has been taking until now.
+Duration ScalingPolicy::start_time_of(const Crew& crew) const {
+  return std::max(start_time_, crew.starting_for);
+}
+
 std::uint32_t ScalingPolicy::starts_for_waiting(const Crew& crew,
                                                 const Demand& demand,
                                                 Duration waited,
                                                 Time now) const {
   if (crew.failing > 0) return 0;  // more of them would fail as well
+  if (demand.waiting && crew.starting >= *demand.waiting) return 0;
+  const Duration start_time = start_time_of(crew);
   // Requests that one worker serves in the time in which another one starts.
   const double each = service_time_
-                          ? std::chrono::duration<double>(start_time_) /
+                          ? std::chrono::duration<double>(start_time) /
                                 std::max(std::chrono::duration<double>(*service_time_),
                                          std::chrono::duration<double>(milliseconds(1)) / 1000)
                           : 0;
-  const bool is_believed = service_time_ && waited < start_time_;
+  const bool is_believed = service_time_ && waited < start_time;
   std::uint32_t expected = 0;
   if (demand.waiting && service_time_) {
     const double served = crew.busy * each + crew.starting * std::max(each, 1.0);
@@ -113,7 +122,7 @@ std::uint32_t ScalingPolicy::starts_for_waiting(const Crew& crew,
     if (is_believed) return expected;
   }
   if (crew.busy > 0 && is_believed && each >= 1) return 0;
-  if (crew.starting > 0 && now - last_start_ < 2 * start_time_) return expected;
+  if (crew.starting > 0 && now - last_start_ < 2 * start_time) return expected;
   const std::uint32_t step =
       demand.waiting ? std::min(step_, std::max(*demand.waiting, 1U)) : step_;
   return std::max(expected, step);

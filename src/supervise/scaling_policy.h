@@ -39,6 +39,7 @@ struct IdleWorker {
 struct Crew {
   std::uint32_t busy = 0;
   std::uint32_t starting = 0;
+  Duration starting_for{};    // the longest of those
   std::uint32_t failing = 0;  // died before they had done anything, and are tried again later
   std::vector<IdleWorker> idle;
 
@@ -85,6 +86,7 @@ class ScalingPolicy {
   [[nodiscard]] Duration start_time() const { return start_time_; }
 
  private:
+  [[nodiscard]] Duration start_time_of(const Crew& crew) const;
   [[nodiscard]] std::uint32_t starts_for_waiting(const Crew& crew,
                                                  const Demand& demand,
                                                  Duration waited,

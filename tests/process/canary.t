@@ -190,6 +190,8 @@ subtest 'nothing to do' => sub {
     my $run = $server->bladectl('reload');
     is $run->{exit}, 'exit 0', 'is accepted when the time is over';
     log_like $server, qr/WARNING: .*generation 2 has passed its trial: no request has come to the new workers: nothing is known of them/, 'and the log says that this means nothing';
+    is $server->stop, 'exit 0', 'stops';
+    $server = start(options => ['--canary-time=3s']);
     change($server, 3, 'die "not this one\n" if $path =~ /x/;');
     my $asked = ask($server);
     ok wait_trial($server), 'another one';
@@ -197,7 +199,7 @@ subtest 'nothing to do' => sub {
     $run = $asked->outcome;
     is $run->{exit}, 'exit 3', 'which is all that it has';
     like $run->{err}, qr/all requests fail: of the new workers' 1 request, 1 failed.*not this one/s, 'as it says';
-    like $server->get('/x')->{body}, qr/version 2/, 'the old version serves';
+    like $server->get('/x')->{body}, qr/version 1/, 'the old version serves';
     is $server->stop, 'exit 0', 'stops';
 };
 
@@ -229,6 +231,31 @@ subtest 'several' => sub {
     is scalar($server->worker_pids), 8, 'and there are eight';
     my $answers = ask_one_by_one { $asked->is_over } $server;
     is $asked->outcome->{exit}, 'exit 0', 'good';
+    is $server->stop, 'exit 0', 'stops';
+};
+
+subtest 'the only worker of the running generation' => sub {
+    my $server = start(workers => 1);
+    my ($old) = $server->worker_pids;
+    change($server, 2);
+    my $asked = ask($server);
+    ok wait_for { (status($server)->{reload}{progress} // '') =~ /\A1 of 1 worker is new/ }, 'stays beside the one that is tried';
+    my ($new) = grep { $_ != $old } $server->worker_pids;
+    kill KILL => $old;
+    ok wait_for { my @now = grep { $_ != $old && $_ != $new } $server->worker_pids; @now == 1 }, 'and is replaced when it dies';
+    ask_one_by_one { $asked->is_over } $server;
+    is $asked->outcome->{exit}, 'exit 0', 'the new one is good';
+    ok wait_for { "@{[ $server->worker_pids ]}" eq $new }, 'and stays alone';
+    is $server->stop, 'exit 0', 'stops';
+};
+
+subtest 'applications that leave after each request' => sub {
+    my $server = start(workers => 4, options => [ '--canary=75%', '--canary-requests=10' ]);
+    change($server, 2, '$env->{"psgix.harakiri.commit"} = 1;');
+    my $asked = ask($server);
+    my $answers = ask_one_by_one { $asked->is_over } $server;
+    is $asked->outcome->{exit}, 'exit 0', 'can be tried, too';
+    is_deeply [ grep { !/\A[12]\z/ } keys %$answers ], [], 'nobody has noticed';
     is $server->stop, 'exit 0', 'stops';
 };
 

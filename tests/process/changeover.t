@@ -26,7 +26,7 @@ subtest 'zygote and workers die together' => sub {
     my $zygote = $server->pid_of('zygote');
     my @workers = $server->worker_pids;
     kill KILL => $zygote, @workers[0 .. 2];
-    ok $server->wait_log(qr/loaded again/), 'the application is loaded again';
+    ok $server->wait_log(qr/is good.*; workers change over/), 'the application is loaded again';
     ok wait_for(sub { my @now = $server->worker_pids; @now == 4 && !grep { my $pid = $_; grep { $_ == $pid } @workers } @now }, 20),
         'four new workers, and no old one';
     ok !wait_for(sub { $server->worker_pids != 4 }, 1.5), 'and it stays at four when the back-off is over';

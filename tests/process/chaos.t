@@ -48,7 +48,7 @@ for my $load (@loads) {
 
 # Every 100 ms one of them; the zygote in addition, whenever a new one has been ready for a second.
 my %kills = map { $_ => 0 } qw(worker lobby monitoring zygote);
-my $loads = sub { return scalar(() = $server->log =~ /the application was loaded again/g) };
+my $loads = sub { return scalar(() = $server->log =~ /is good, its application was loaded in/g) };
 my $start = Time::HiRes::time();
 my ($ready_since, $loads_before, $ready) = ($start, 0, 1);
 for (my $next = $start; Time::HiRes::time() < $start + $seconds; $next += 0.1) {

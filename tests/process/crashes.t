@@ -148,7 +148,7 @@ subtest 'nobody is left and the application does not load any more' => sub {
     write_text($path, 'die "broken now\n";');
     my $zygote = $server->pid_of('zygote');
     kill KILL => $zygote;
-    log_like $server, qr/ERROR: .*zygote \(pid \d+\) died unexpectedly: exit code 3; a new one is started in/, 'the zygote cannot load';
+    log_like $server, qr/ERROR: .*the application could not be loaded again: .*broken now; generation 1 goes on serving, a new zygote is started in \d/, 'the zygote cannot load';
     my ($worker) = $server->worker_pids;
     is $server->get('/')->{body}, $worker, 'the worker goes on';
     kill KILL => $worker;

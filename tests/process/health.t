@@ -57,7 +57,7 @@ write_text($server->folder . '/app.psgi', 'die "broken now\n";');
 my ($worker) = $server->worker_pids;
 my $zygote = $server->pid_of('zygote');
 kill KILL => $zygote;
-log_like $server, qr/zygote \(pid \d+\) died unexpectedly: exit code 3/, 'the application does not load any more';
+log_like $server, qr/the application could not be loaded again: .*broken now/, 'the application does not load any more';
 kill KILL => $worker;
 ok wait_for { health() =~ m{\AHTTP/1\.1 503 .*\r\n\r\n0 of 1 workers ready\n\z}s }, 'no worker: ill';
 my $monitoring = $server->pid_of('monitoring');

@@ -144,9 +144,9 @@ subtest 'processes that die meanwhile' => sub {
     kill KILL => $zygote;
     ok $server->wait_log(qr/zygote \(pid $zygote\) died unexpectedly/, 20, $from), 'the old zygote dies';
     write_text($server->folder . '/loaded', '');
-    ok $server->wait_log(qr/the reload has failed: .*no/, 20, $from), 'it is not good';
+    ok $server->wait_log(qr/could not be loaded again: .*no/, 20, $from), 'it is not good';
     change($server, 4);
-    ok $server->wait_log(qr/loaded again.*all 3 workers have changed over/s, 30, $from), 'a zygote is made anew, and with it what is there now';
+    ok $server->wait_log(qr/is good.*all 3 workers have changed over/s, 30, $from), 'a zygote is made anew, and with it what is there now';
     like $server->get('/')->{body}, qr/version 4/, 'serves';
     is $server->stop, 'exit 0', 'stops';
 };
@@ -209,6 +209,53 @@ subtest '--reload-step' => sub {
     change($server, 3, 'die "not this one\n";');
     like reload($server), qr/the reload has failed: .*not this one.*; generation 2 goes on serving/, 'code that does not load is refused';
     is_deeply [ sort { $a <=> $b } $server->worker_pids ], \@before, 'and nobody is replaced';
+    is $server->stop, 'exit 0', 'stops';
+};
+
+subtest 'code with which only some workers can start' => sub {
+    my $server = start(control => 1);
+    my @before = $server->worker_pids;
+    change($server, 2, <<'PERL');
+use Fcntl;
+use BPSGI 'on_worker_start';
+on_worker_start(sub { sysopen my $f, 'first', O_CREAT | O_EXCL or die "no room for me\n" });
+PERL
+    my $run = $server->bladectl('reload');
+    is $run->{exit}, 'exit 3', 'is told';
+    like $run->{err}, qr/generation 2 was accepted, but worker \d of it could not start 3 times, which is tried again: .*no room for me/, 'with the reason';
+    log_like $server, qr/ERROR: .*the reload is not complete: generation 2 was accepted, but /, 'the log has it, too';
+    cmp_ok scalar(grep { my $pid = $_; grep { $_ == $pid } $server->worker_pids } @before), '==', 2, 'old workers serve where new ones cannot';
+    change($server, 3);
+    is $server->bladectl('reload')->{exit}, 'exit 0', 'the next one does not wait for that';
+    like $server->get('/')->{body}, qr/version 3/, 'and serves' for 1 .. 5;
+    is $server->stop, 'exit 0', 'stops';
+};
+
+# What lies on the disk when a zygote has to be made anew may be a release that was refused.
+subtest 'a zygote that dies while a bad release lies there' => sub {
+    my $server = start(options => ['--probe=/']);
+    my @before = sort { $a <=> $b } $server->worker_pids;
+    write_text($server->folder . '/app.psgi', q{sub { [500, [], ['version 2']] }});
+    my $from = $server->log_size;
+    kill KILL => $server->pid_of('zygote');
+    ok $server->wait_log(qr/ERROR: .*the application could not be loaded again: .*status 500; generation 1 goes on serving, a new zygote is started in/, 20, $from), 'it is refused';
+    like $server->get('/')->{body}, qr/version 1/, 'nobody sees it' for 1 .. 5;
+    is join(' ', sort { $a <=> $b } $server->worker_pids), "@before", 'the workers are the same';
+    change($server, 3);
+    ok $server->wait_log(qr/all 3 workers have changed over/, 30, $from), 'one that is good is taken';
+    like $server->get('/')->{body}, qr/version 3/, 'and serves';
+    is $server->stop, 'exit 0', 'stops';
+};
+
+subtest 'a probe after which its worker leaves' => sub {
+    my $server = BladePSGI::Test->start(workers => 2, control => 1, options => ['--probe=/'], app => <<'PERL');
+sub { my ($env) = @_; $env->{'psgix.harakiri.commit'} = 1; [200, [], [$$]] }
+PERL
+    for my $time (1 .. 10) {
+        my $run = $server->bladectl('reload');
+        is $run->{exit}, 'exit 0', 'is no failure' or diag $run->{err};
+    }
+    is $server->get('/')->{status}, 200, 'it serves';
     is $server->stop, 'exit 0', 'stops';
 };
 

@@ -43,7 +43,7 @@ subtest 'descriptors run out in the overseer' => sub {
         my $from = $server->log_size;
         my $pid = $server->pid_of($role);
         kill KILL => $pid;
-        my $log = $server->wait_log(qr/ERROR: .*\(EMFILE\).*again in 1 s/, 20, $from);
+        my $log = $server->wait_log(qr/ERROR: .*\(EMFILE\).*(?:again|started) in \d/, 20, $from);
         ok $log, "$role killed: the log says what is missing and that it will be tried again";
         like $server->get('/')->{body}, qr/\A\d+\z/, 'requests are answered meanwhile' for 1 .. 3;
         set_limit($server->pid, nofile => 1024);
@@ -59,6 +59,15 @@ subtest 'descriptors run out in the overseer' => sub {
     like $server->get('/')->{body}, qr/\A\d+\z/, 'the other one serves';
     set_limit($server->pid, nofile => 1024);
     ok wait_for { $server->worker_pids == 2 }, 'with descriptors there are two again';
+    set_limit($server->pid, nofile => 3);
+    my $from = $server->log_size;
+    $server->signal('HUP');
+    ok $server->wait_log(qr/ERROR: .*the reload has failed: .*EMFILE.*; generation \d+ goes on serving/, 20, $from), 'a reload: it fails';
+    like $server->get('/')->{body}, qr/\A\d+\z/, 'and requests are answered';
+    set_limit($server->pid, nofile => 1024);
+    $from = $server->log_size;
+    $server->signal('HUP');
+    ok $server->wait_log(qr/all 2 workers have changed over/, 20, $from), 'with descriptors it does not';
     ok wait_for { open_descriptors($server->pid) <= $before + 1 }, 'and none has leaked'
         or diag open_descriptors($server->pid) . " instead of $before";
     is $server->stop, 'exit 0', 'stops';
