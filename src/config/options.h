@@ -329,12 +329,13 @@ inline constexpr std::array kOptions{
            "from 200 to 399, the running generation stays."},
     Option{"probe-timeout", "", "TIME", "30s", "", Section::Application,
            Duration{&Config::probe_timeout, kShortest, kLongest}, "How long that answer may take."},
-    Option{"canary", "", "SHARE", "0%", "", Section::Application, Share{&Config::canary, 0},
-           "When the application is loaded again, let this share of the workers change over first, "
-           "at least one, and see how they do: when one of them crashes, when all of their requests "
-           "fail, or clearly more (three, and twice the share) than of the others', workers of the "
-           "running generation take their places again. A response of 500 or above is a failure. "
-           "0% changes over without a trial."},
+    Option{
+        "canary", "", "SHARE", "0%", "", Section::Application, Share{&Config::canary, 0},
+        "When the application is loaded again, let this share of the workers change over first, "
+        "at least one, and see how they do: when one of them crashes, when all of their requests "
+        "fail, or clearly more (three, and twice the share) than of the others', workers of the "
+        "running generation take their places again. A response of 500 or above is a failure. "
+        "0% changes over without a trial."},
     Option{"canary-requests", "", "NUMBER", "100", "", Section::Application,
            Number{&Config::canary_requests, 1, 1'000'000},
            "So many requests to these workers are enough to tell."},
