@@ -115,7 +115,7 @@ subtest 'a server that is busy, or ill' => sub {
     write_text("$folder/app.psgi", 'die "broken now\n";');
     my ($worker) = $server->worker_pids;
     kill KILL => $server->pid_of('zygote');
-    log_like $server, qr/zygote \(pid \d+\) died unexpectedly: exit code 3/, 'the application does not load any more';
+    log_like $server, qr/the application could not be loaded again: .*broken now/, 'the application does not load any more';
     kill KILL => $worker;
     ok wait_for { ping($health)->{exit} eq 'exit 1' }, 'without a worker it is ill';
     ill($health, qr/not healthy: 0 of 1 workers ready/, 'no worker');

@@ -244,7 +244,9 @@ subtest 'workers that die' => sub {
     kill KILL => $victim;
     log_like $server, qr/ERROR: .*worker 2 \(pid $victim\) died unexpectedly: .*; a new one is started when it is needed$/m, 'one above the least is not replaced';
     wait_numbers($server, [ 0, 1 ], 'there are two');
-    kill KILL => $server->pid_of('worker 1');
+    $victim = $server->pid_of('worker 1');
+    kill KILL => $victim;
+    log_like $server, qr/worker 1 \(pid $victim\) died unexpectedly: .*; a new one is started when it is needed$/m, 'nor is the next one';
     wait_numbers($server, [0], 'there is one');
     $victim = $server->pid_of('worker 0');
     kill KILL => $victim;
