@@ -108,7 +108,7 @@ struct LobbyCells {
   alignas(kCacheLine) std::atomic<std::uint32_t> is_there;
   std::atomic<std::uint32_t> is_stopping;
 
-  // Written by the lobby.
+  // Written by the lobby; last_ready and drops are added to, as there may be two of them.
   alignas(kCacheLine) std::array<std::atomic<std::uint64_t>, 8> held;
   std::atomic<std::uint64_t> bytes;
   std::atomic<std::uint64_t> last_ready;

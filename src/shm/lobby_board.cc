@@ -92,8 +92,8 @@ void LobbyBoard::found_empty(std::uint64_t seen) {
 }
 
 void LobbyBoard::announce_ready() {
-  const std::uint64_t next = cells_->last_ready.load(kRelaxed) + 1;
-  cells_->last_ready.store(next, kRelaxed);
+  // Never the same twice: found_empty would withdraw what it has not seen.
+  const std::uint64_t next = cells_->last_ready.fetch_add(1, kRelaxed) + 1;
   cells_->readies.store(next, std::memory_order_release);
 }
 
@@ -110,8 +110,7 @@ void LobbyBoard::set_bytes_unsent(std::uint64_t bytes) {
 }
 
 void LobbyBoard::count(Drop why) {
-  auto& counter = cells_->drops[index_of(why)];
-  counter.store(counter.load(kRelaxed) + 1, kRelaxed);
+  cells_->drops[index_of(why)].fetch_add(1, kRelaxed);
 }
 
 }  // namespace bladepsgi::shm

@@ -1,5 +1,7 @@
 // LobbyBoard: what lobby and workers know of each other without asking, and what the lobby holds.
 //
+// For a moment after an upgrade there are two lobbies: both count and announce, what is held is said by the one that stays.
+//
 // Nothing here has to be put right after a death: whether there is something in the ready queue is a hint that is set again after
 // each message and withdrawn only by who has found the queue empty since; what the lobby holds it writes anew when it starts;
 // permits for slow bodies are a semaphore, whose books the overseer closes for a dead worker.

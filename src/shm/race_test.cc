@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "os/clock.h"
+#include "shm/lobby_board.h"
 #include "shm/mapping.h"
 #include "shm/objects.h"
 #include "shm/scoreboard.h"
@@ -71,6 +72,22 @@ TEST_F(RaceTest, AnAtomicPublishesWhatWasWrittenBeforeIt) {
     }
   });
   EXPECT_EQ(box, 2 * kRounds);
+}
+
+// For a moment after an upgrade.
+TEST_F(RaceTest, TwoLobbiesCountOnOneBoard) {
+  constexpr std::uint64_t kRounds = 20'000;
+  run(2, [&](std::uint32_t) {
+    LobbyBoard board(mapping_);
+    for (std::uint64_t round = 0; round < kRounds; ++round) {
+      board.count(Drop::PeerClosed);
+      board.announce_ready();
+    }
+  });
+  LobbyBoard board(mapping_);
+  EXPECT_EQ(board.dropped(Drop::PeerClosed), 2 * kRounds);
+  board.announce_ready();
+  EXPECT_EQ(board.readies(), 2 * kRounds + 1) << "none was the same as another";
 }
 
 TEST_F(RaceTest, CreatorsOfTheSameNamesGetTheSameObjects) {

@@ -210,6 +210,17 @@ std::optional<SlotIndex> Scoreboard::slot_of(std::uint32_t number) const {
   return slot - 1;
 }
 
+bool Scoreboard::has_other(Role role, SlotIndex slot) const {
+  const SlotIndex used = used_slots();
+  for (SlotIndex other = 0; other < used; ++other) {
+    if (other != slot &&
+        slot_at(other).role.load(std::memory_order_acquire) == static_cast<std::uint8_t>(role)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 char Scoreboard::status_of(std::uint32_t number) const {
   const std::optional<SlotIndex> slot = slot_of(number);
   if (!slot) return kNoStatus;
@@ -299,7 +310,7 @@ SlotSnapshot Scoreboard::retire(SlotIndex index) {
   slot.status.store(0, kRelaxed);
   slot.pid.store(0, kRelaxed);
   slot.number.store(0, kRelaxed);
-  slot.role.store(static_cast<std::uint8_t>(Role::None), kRelaxed);
+  slot.role.store(static_cast<std::uint8_t>(Role::None), std::memory_order_release);
   slot.state.store(static_cast<std::uint8_t>(State::Free), kRelaxed);
   if (index < header_->free_hint.load(kRelaxed)) header_->free_hint.store(index, kRelaxed);
   return last;

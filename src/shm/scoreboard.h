@@ -139,6 +139,8 @@ class Scoreboard {
   [[nodiscard]] std::optional<SlotSnapshot> snapshot(SlotIndex slot) const;
   // The newest ready worker of that number.
   [[nodiscard]] std::optional<SlotIndex> slot_of(std::uint32_t number) const;
+  // Another process of that role than the one in `slot` lives, or has died and was not reaped yet. Once it is false, what those have sent is seen.
+  [[nodiscard]] bool has_other(Role role, SlotIndex slot) const;
   // Its status octet; '_' for a number that nobody has.
   [[nodiscard]] char status_of(std::uint32_t number) const;
 

@@ -185,6 +185,17 @@ TEST_F(ScoreboardTest, NumberBelongsToTheNewestReadyWorker) {
   EXPECT_EQ(board_.slot_of(1), std::nullopt);
 }
 
+TEST_F(ScoreboardTest, AnotherOfARoleIsThereUntilItIsRetired) {
+  const SlotIndex one = *board_.claim(Role::Lobby, 0, std::nullopt);
+  ready_worker(0);
+  EXPECT_FALSE(board_.has_other(Role::Lobby, one));
+  const SlotIndex other = *board_.claim(Role::Lobby, 0, std::nullopt);
+  EXPECT_TRUE(board_.has_other(Role::Lobby, one));
+  EXPECT_TRUE(board_.has_other(Role::Lobby, other));
+  board_.retire(one);
+  EXPECT_FALSE(board_.has_other(Role::Lobby, other));
+}
+
 TEST_F(ScoreboardTest, RetiringKeepsTheTotalAndTheNextOwnerStartsAtZero) {
   const SlotIndex slot = ready_worker(0);
   serve(slot, 5);
