@@ -50,6 +50,19 @@ Outgoing::Next Outgoing::next() {
   return {};
 }
 
+Outgoing::Rest Outgoing::rest() const {
+  Rest rest;
+  rest.frame = Bytes(frame_).subspan(frame_at_, frame_size_ - frame_at_);
+  rest.offset = bytes_sent_;
+  rest.size = bytes_ - bytes_sent_;
+  if (file_left_ == 0) return rest;
+  rest.bytes_before_file = rest.frame.size() + (before_file_ - bytes_sent_);
+  rest.file_offset = file_offset_;
+  rest.file_length = file_left_;
+  rest.file_piece = is_in_piece_ ? piece_left_ : 0;
+  return rest;
+}
+
 void Outgoing::sent(std::uint64_t size) {
   const Next now = next();
   if (size > now.size) os::broken_invariant(__FILE__, __LINE__, "more was sent than there was");

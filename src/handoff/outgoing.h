@@ -54,6 +54,19 @@ class Outgoing {
   // So many bytes of what next() has said.
   void sent(std::uint64_t size);
 
+  // What is left, for somebody else who goes on with it: of a message whose bytes are `frame`, and then `size` of this message's from `offset`.
+  struct Rest {
+    Bytes frame;  // valid until the next call
+    std::uint64_t offset = 0;
+    std::uint64_t size = 0;
+    std::uint64_t bytes_before_file = 0;  // the frame included
+    std::uint64_t file_offset = 0;
+    std::uint64_t file_length = 0;  // 0: there is none any more
+    std::uint64_t file_piece = 0;
+  };
+
+  [[nodiscard]] Rest rest() const;
+
  private:
   void set_frame(Bytes frame);
 

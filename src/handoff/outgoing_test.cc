@@ -98,6 +98,48 @@ TEST(Outgoing, SendsAllInOrderHoweverItIsCut) {
   }
 }
 
+// Somebody else goes on after each byte.
+std::string play_by_turns(const Message& message) {
+  Message now = message;
+  std::string bytes(kBytes);
+  std::string all;
+  for (;;) {
+    Brackets framing;
+    Outgoing outgoing(now, framing);
+    const Outgoing::Next next = outgoing.next();
+    if (next.source == Outgoing::Source::Nothing) return all;
+    if (next.source == Outgoing::Source::Frame) all += as_text(next.frame).substr(0, 1);
+    if (next.source == Outgoing::Source::Bytes) all += bytes[next.offset];
+    if (next.source == Outgoing::Source::File) all += kFile[next.offset];
+    outgoing.sent(1);
+    const Outgoing::Rest rest = outgoing.rest();
+    bytes = std::string(as_text(rest.frame)) + bytes.substr(rest.offset, rest.size);
+    now = {.kind = rest.file_length > 0 ? Kind::UnsentFile : Kind::UnsentResponse,
+           .unsent_bytes = static_cast<std::uint32_t>(bytes.size()),
+           .bytes_before_file = static_cast<std::uint32_t>(rest.bytes_before_file),
+           .file_offset = rest.file_offset,
+           .file_length = rest.file_length,
+           .file_piece = rest.file_piece};
+  }
+}
+
+TEST(Outgoing, SomebodyElseCanGoOnAfterAnyByte) {
+  EXPECT_EQ(play_by_turns({.kind = Kind::UnsentResponse, .unsent_bytes = 11}), "beforeafter");
+  EXPECT_EQ(play_by_turns({.kind = Kind::UnsentFile,
+                           .unsent_bytes = 11,
+                           .bytes_before_file = 6,
+                           .file_offset = 2,
+                           .file_length = 9}),
+            "before<4:2345><4:6789><1:a>after");
+  EXPECT_EQ(play_by_turns({.kind = Kind::UnsentFile,
+                           .unsent_bytes = 11,
+                           .bytes_before_file = 6,
+                           .file_offset = 2,
+                           .file_length = 9,
+                           .file_piece = 3}),
+            "before234><4:5678><2:9a>after");
+}
+
 TEST(OutgoingDeathTest, MoreCannotBeSentThanThereIs) {
   Brackets framing;
   Outgoing outgoing({.kind = Kind::UnsentResponse, .unsent_bytes = 2}, framing);

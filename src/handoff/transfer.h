@@ -30,6 +30,12 @@ enum class SendOutcome : std::uint8_t {
 // "the queue is full"
 [[nodiscard]] std::string_view describe(SendOutcome outcome);
 
+// Of something that may be there again soon.
+[[nodiscard]] constexpr bool is_shortage(SendOutcome outcome) {
+  return outcome == SendOutcome::TooManyInFlight || outcome == SendOutcome::NoDescriptors ||
+         outcome == SendOutcome::NoMemory;
+}
+
 // Which outcome an errno value is. Throws os::SystemError for what should not happen.
 [[nodiscard]] SendOutcome send_outcome(int error);
 
