@@ -38,6 +38,9 @@ struct Inheritance {
   // Message sockets (handoff/transfer.h), non-blocking; the overseer keeps both ends of both.
   int parking = -1;  // from workers
   int ready = -1;    // to workers
+  // From the lobby in whose place this one is, and to the one that takes this one's place; -1: there are none.
+  int predecessor = -1;
+  int successor = -1;
   const shm::Mapping* mapping = nullptr;
   std::uint32_t slot = 0;
   os::LogChannel log{-1};

@@ -19,12 +19,11 @@
 #include <utility>
 #include <vector>
 
-#include "base/pace.h"
 #include "base/wipe.h"
 #include "handoff/transfer.h"
-#include "lobby/sending.h"
+#include "lobby/guest.h"
+#include "lobby/passing.h"
 #include "lobby/table.h"
-#include "lobby/waiting.h"
 #include "os/clock.h"
 #include "os/event_loop.h"
 #include "os/fd.h"
@@ -70,32 +69,6 @@ constexpr milliseconds kLastSilence{5000};
 // Before it can be said who takes his slowly.
 constexpr std::chrono::seconds kFirstTime{5};
 
-struct Guest {
-  os::Fd connection;
-  Waiting waiting;
-  os::Monotonic
-      started{};  // when the request has begun; of a connection without one yet, when that came
-  bool is_fresh = false;  // no request has ever come on it
-  bool is_overdue = false;
-  Pace pace;
-  os::Monotonic last_bytes{};
-  std::uint64_t drained = 0;  // of one that is closing
-  std::unique_ptr<Sending> sending{};
-  os::Monotonic sending_since{};
-  std::uint64_t sent = 0;
-  bool is_input_over = false;  // while something is sent: nothing more is read
-};
-
-os::Monotonic as_time(handoff::Deadline deadline) {
-  return os::Monotonic(
-      std::chrono::duration_cast<os::Monotonic::duration>(std::chrono::nanoseconds(deadline)));
-}
-
-handoff::Deadline as_deadline(os::Monotonic time) {
-  return static_cast<handoff::Deadline>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count());
-}
-
 std::size_t descriptor_limit() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
@@ -118,7 +91,8 @@ class Lobby {
         log_(inheritance.log),
         peer_log_(inheritance.log),
         board_(*inheritance.mapping),
-        slot_(shm::Scoreboard(*inheritance.mapping), inheritance.slot),
+        scoreboard_(*inheritance.mapping),
+        slot_(scoreboard_, inheritance.slot),
         signals_(
             os::signal_set({SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGTSTP})),
         scratch_(kMostReceived) {}
@@ -126,7 +100,7 @@ class Lobby {
   int run() {
     if (::getppid() != inheritance_.parent) return 0;
     loop_.add(signals_.fd(), EPOLLIN, [this](std::uint32_t) { on_signals(); });
-    loop_.add(inheritance_.parking, EPOLLIN, [this](std::uint32_t) { on_parking(); });
+    watch_parking();
     slot_.become_idle();
     publish();
     board_.set_settled(false);
@@ -147,6 +121,7 @@ class Lobby {
   void on_signals() {
     while (const auto caught = signals_.try_take()) {
       if (caught->number == SIGUSR1) is_last_call_ = true;
+      if (caught->number == SIGUSR2) begin_passing_on();
       if (caught->number != SIGTERM) continue;
       if (!board_.is_stopping()) is_ending_ = true;
     }
@@ -154,17 +129,35 @@ class Lobby {
 
   // --- from workers
 
-  // True: the queue was seen empty.
+  void watch_parking() {
+    for (const int channel : {inheritance_.parking, inheritance_.predecessor}) {
+      if (channel >= 0) loop_.add(channel, EPOLLIN, [this](std::uint32_t) { on_parking(); });
+    }
+  }
+
+  void ignore_parking() {
+    for (const int channel : {inheritance_.parking, inheritance_.predecessor}) {
+      if (channel >= 0) loop_.remove(channel);
+    }
+  }
+
+  // True: the queues were seen empty.
   bool on_parking() {
+    if (is_passing_on_) return true;
     // Before anything is received: who finds this set and the queue empty knows that we know all of it.
     if (board_.is_stopping()) board_.set_settled(false);
+    const bool is_all_here = inheritance_.predecessor < 0 || receive(inheritance_.predecessor);
+    return receive(inheritance_.parking) && is_all_here;
+  }
+
+  bool receive(int channel) {
     for (int i = 0; i < kMostMessages; ++i) {
       // Those who are ready are not closed, however many they are; no more of them come while workers are that far behind.
       if (guests_.size() >= most_connections_ + kMostOver ||
           guests_.size() + descriptors_ >= most_descriptors_ + kMostOver) {
         return pause_parking();
       }
-      handoff::Incoming incoming = handoff::receive(inheritance_.parking, buffer_);
+      handoff::Incoming incoming = handoff::receive(channel, buffer_);
       switch (incoming.outcome) {
         case handoff::ReceiveOutcome::Received:
           admit(std::move(incoming));
@@ -183,7 +176,11 @@ class Lobby {
                         "a connection that shall wait is lost: too many open files");
           return pause_parking();
         case handoff::ReceiveOutcome::Malformed:
-          if (incoming.reason == handoff::kNudge) break;  // a permit for a slow body is free
+          if (incoming.reason == handoff::kNudge) {
+            // Of a worker: a permit for a slow body is free. Of the overseer: another lobby has gone, and workers may not have taken all of what it sent.
+            if (channel == inheritance_.predecessor) expect_taking();
+            break;
+          }
           board_.count(Drop::Malformed);
           peer_log_.say(Severity::Error, fmt::format("dropped what another process handed over: {}",
                                                      incoming.reason));
@@ -228,10 +225,10 @@ class Lobby {
   // The queue stays readable, so epoll would report it at once, for ever.
   bool pause_parking() {
     if (std::exchange(is_parking_paused_, true)) return false;
-    loop_.remove(inheritance_.parking);
+    ignore_parking();
     resume_parking_ = loop_.call_at(os::monotonic_now() + kRetry, [this] {
       is_parking_paused_ = false;
-      loop_.add(inheritance_.parking, EPOLLIN, [this](std::uint32_t) { on_parking(); });
+      watch_parking();
       on_parking();
     });
     return false;
@@ -280,6 +277,60 @@ class Lobby {
     guests_.emplace(id, std::move(guest));
     if (watch(id) && !bytes.empty()) take(id, bytes, now);
     wipe(external);
+  }
+
+  // --- to the lobby that takes this one's place
+
+  // Another lobby is there, or what it has sent may not be here yet.
+  [[nodiscard]] bool is_one_of_two() const {
+    return scoreboard_.has_other(shm::Role::Lobby, inheritance_.slot);
+  }
+
+  void begin_passing_on() {
+    if (inheritance_.successor < 0 || std::exchange(is_passing_on_, true)) return;
+    if (is_parking_paused_) {
+      loop_.cancel(resume_parking_);
+    } else {
+      ignore_parking();
+    }
+    for (const auto& [id, guest] : guests_)
+      to_pass_on_.push_back(id);
+  }
+
+  // Who is ready goes to a worker as ever. Who cannot be passed on stays until it ends by itself.
+  void pass_on(os::Monotonic now) {
+    while (!to_pass_on_.empty() && !is_successor_watched_) {
+      const GuestId id = to_pass_on_.front();
+      if (guests_.contains(id) && table_.holding(id) != Holding::Ready) {
+        const auto outcome = lobby::pass_on(inheritance_.successor, *guests_.at(id),
+                                            table_.holding(id), table_.deadline(id), now);
+        if (!outcome) {
+          peer_log_.say(Severity::Error, outcome.error().message);
+        } else if (*outcome == handoff::SendOutcome::Sent) {
+          forget(id);
+        } else if (*outcome == handoff::SendOutcome::QueueFull) {
+          wait_for_successor();
+          return;
+        } else if (handoff::is_shortage(*outcome)) {
+          return;  // the next turn comes soon, see set_alarm
+        } else {
+          peer_log_.say(Severity::Error,
+                        fmt::format("cannot pass a connection on to the new lobby: {}",
+                                    handoff::describe(*outcome)));
+        }
+      }
+      to_pass_on_.pop_front();
+    }
+    // What workers have not taken yet, they are reminded of by the other one from now on.
+    if (guests_.empty()) is_ending_ = true;
+  }
+
+  void wait_for_successor() {
+    is_successor_watched_ = true;
+    loop_.add(inheritance_.successor, EPOLLOUT, [this](std::uint32_t) {
+      loop_.remove(inheritance_.successor);
+      is_successor_watched_ = false;
+    });
   }
 
   // --- the rests of responses
@@ -740,10 +791,13 @@ class Lobby {
       give_up(*due);
     const bool is_stopping = board_.is_stopping();
     if (is_stopping && !stopping_since_) begin_stop(now);
-    const bool is_all_here = is_stopping && !is_last_call_ && on_parking();
+    // In this order: what another one has passed on before it went is here.
+    const bool is_all_here =
+        is_stopping && !is_last_call_ && !is_passing_on_ && !is_one_of_two() && on_parking();
     if (is_stopping) close_idle();
     resume_paused(now);
     if (is_last_call_) take_leave();
+    if (is_passing_on_) pass_on(now);
     if (!slow_.empty()) admit_slow(now);
     if (is_short_) send_backlog();
     if (next_nudge_ && *next_nudge_ <= now) nudge(now);
@@ -810,7 +864,7 @@ class Lobby {
 
   // No worker is left: what is being sent is sent to its end.
   void take_leave() {
-    const bool is_all_here = on_parking();
+    const bool is_all_here = !is_one_of_two() && on_parking();
     std::vector<GuestId> others;
     for (const auto& [id, guest] : guests_) {
       if (!guest->sending && table_.holding(id) != Holding::Closing) others.push_back(id);
@@ -849,7 +903,10 @@ class Lobby {
   void set_alarm(os::Monotonic now) {
     os::Monotonic next = table_.next_deadline().value_or(Table::kNever);
     if (next_nudge_) next = std::min(next, *next_nudge_);
-    if (!slow_.empty() || is_short_) next = std::min<os::Monotonic>(next, now + kRetry);
+    const bool is_kept_from_passing =
+        is_passing_on_ && !is_successor_watched_ && !to_pass_on_.empty();
+    if (!slow_.empty() || is_short_ || is_kept_from_passing)
+      next = std::min<os::Monotonic>(next, now + kRetry);
     if (next == alarm_.when && alarm_.sequence != 0 && next > now) return;
     loop_.cancel(alarm_);
     if (next != Table::kNever) {
@@ -858,6 +915,7 @@ class Lobby {
   }
 
   void publish() {
+    if (is_passing_on_) return;  // the other one says how many there are
     for (std::size_t i = 0; i < shm::kHoldings; ++i) {
       const auto holding = static_cast<Holding>(i);
       board_.set_held(holding, table_.count(holding));
@@ -874,6 +932,7 @@ class Lobby {
   os::LogChannel log_;
   os::LimitedLog peer_log_;
   shm::LobbyBoard board_;
+  shm::Scoreboard scoreboard_;
   shm::OwnSlot slot_;
   os::SignalFd signals_;
   os::EventLoop loop_;
@@ -896,6 +955,9 @@ class Lobby {
   os::EventLoop::TimerId resume_parking_;
   std::optional<os::Monotonic> stopping_since_;
   bool is_last_call_ = false;  // there are no workers any more
+  bool is_passing_on_ = false;
+  std::deque<GuestId> to_pass_on_;  // who has gone meanwhile, or is ready, is still in it
+  bool is_successor_watched_ = false;
   bool is_ending_ = false;
 };
 

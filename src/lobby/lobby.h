@@ -13,6 +13,7 @@ namespace bladepsgi::lobby {
 // The body of the process; all signals are blocked when it is called and stay so. Returns the exit code: 0 after SIGTERM or when
 // the parent has gone. While the whole server stops, SIGTERM means: close what is idle, and go on until what has begun to come has gone to a worker; SIGUSR1, when the last
 // worker has gone: end when every response that is here has been sent.
+// SIGUSR2: another lobby is there. What is here is passed on to it, the responses that are half sent, too; then this one ends.
 int run(const Inheritance& inheritance);
 
 }  // namespace bladepsgi::lobby

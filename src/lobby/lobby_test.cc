@@ -13,7 +13,11 @@
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
+#include <fstream>
 #include <functional>
+#include <iterator>
+#include <map>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -49,6 +53,19 @@ bool is_readable(int fd, milliseconds limit) {
   return ::poll(&watched, 1, static_cast<int>(limit.count())) > 0;
 }
 
+bool is_writable(int fd) {
+  pollfd watched{.fd = fd, .events = POLLOUT, .revents = 0};
+  return ::poll(&watched, 1, 0) > 0;
+}
+
+// A lobby sleeps only when there is nothing to do.
+bool is_asleep(pid_t process) {
+  std::ifstream file("/proc/" + std::to_string(process) + "/stat");
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const std::size_t name = text.rfind(')');
+  return name != std::string::npos && text.compare(name, 4, ") S ") == 0;
+}
+
 bool becomes(const std::function<bool()>& condition) {
   const os::Monotonic deadline = os::monotonic_now() + seconds(20);
   while (!condition()) {
@@ -61,10 +78,12 @@ bool becomes(const std::function<bool()>& condition) {
 // The process itself, forked as the overseer does it, and we in the place of workers and web servers.
 class LobbyTest : public ::testing::Test {
  protected:
-  LobbyTest() : board_(mapping_), slot_(*shm::Scoreboard(mapping_).claim(shm::Role::Lobby, 0, {})) {
+  LobbyTest() : board_(mapping_), scoreboard_(mapping_) {
     std::tie(parking_lobby_, parking_) = os::make_message_pair();
     std::tie(ready_lobby_, ready_) = os::make_message_pair();
-    for (const os::Fd* fd : {&parking_lobby_, &parking_, &ready_lobby_, &ready_})
+    std::tie(passing_read_, passing_write_) = os::make_message_pair();
+    for (const os::Fd* fd :
+         {&parking_lobby_, &parking_, &ready_lobby_, &ready_, &passing_read_, &passing_write_})
       os::set_non_blocking(fd->get());
     board_.prepare(1);
     options_.idle_timeout = options_.head_timeout = options_.body_timeout = seconds(60);
@@ -80,27 +99,50 @@ class LobbyTest : public ::testing::Test {
     ::sigfillset(&all);
     ::sigprocmask(SIG_BLOCK, &all, &before);
     const pid_t test = ::getpid();
+    const shm::SlotIndex slot = *scoreboard_.claim(shm::Role::Lobby, 0, {});
     process_ = ::fork();
     if (process_ == 0) {
       os::die_with_parent(test);
       if (limit_) os::restore_descriptor_limit(limit_);
       const Inheritance inheritance{.parking = parking_lobby_.get(),
                                     .ready = ready_lobby_.get(),
+                                    .predecessor = passing_read_.get(),
+                                    .successor = passing_write_.get(),
                                     .mapping = &mapping_,
-                                    .slot = slot_,
+                                    .slot = slot,
                                     .parent = test,
                                     .options = options_};
       ::_exit(run(inheritance));
     }
     ::sigprocmask(SIG_SETMASK, &before, nullptr);
+    slots_[process_] = slot;
   }
 
   int end(int signal) {
-    int status = 0;
     ::kill(process_, signal);
-    ::waitpid(std::exchange(process_, 0), &status, 0);
+    return reap(std::exchange(process_, 0));
+  }
+
+  // As the overseer does it.
+  int reap(pid_t process) {
+    int status = -1;
+    EXPECT_EQ(::waitpid(process, &status, 0), process);
+    scoreboard_.retire(slots_.at(process));
+    const SendOutcome told = handoff::send_nudge(passing_write_.get());
+    EXPECT_TRUE(told == SendOutcome::Sent || told == SendOutcome::QueueFull);
     return status;
   }
+
+  // Another one is there from now on. Returns the one of before, which is told so when `is_told`.
+  pid_t start_another(bool is_told = true) {
+    const pid_t old = std::exchange(process_, 0);
+    start();
+    if (is_told) ::kill(old, SIGUSR2);
+    return old;
+  }
+
+  // Returns how the one of before ended.
+  int replace() { return reap(start_another()); }
 
   // Returns the peer's end of a connection that is handed over with these bytes.
   os::Fd park(std::string_view bytes = {}, milliseconds idle = seconds(60)) {
@@ -155,11 +197,14 @@ class LobbyTest : public ::testing::Test {
   shm::Mapping mapping_ =
       shm::Mapping::create({.numbers = 2, .object_bytes = shm::kMinObjectBytes});
   shm::LobbyBoard board_;
-  shm::SlotIndex slot_;
+  shm::Scoreboard scoreboard_;
+  std::map<pid_t, shm::SlotIndex> slots_;
   os::Fd parking_lobby_;
   os::Fd parking_;
   os::Fd ready_lobby_;
   os::Fd ready_;
+  os::Fd passing_read_;  // from lobby to lobby
+  os::Fd passing_write_;
   Options options_;
   std::size_t limit_ = 0;
   pid_t process_ = 0;
@@ -460,6 +505,244 @@ TEST_F(LobbyTest, SendsFilesInRecordsOrChunksOrAsTheyAre) {
     EXPECT_TRUE(read_bytes(peer, row.sent.size()) == row.sent);
     EXPECT_TRUE(is_closed(peer)) << "it was not to be kept";
   }
+}
+
+TEST_F(LobbyTest, PassesOnWhateverItHolds) {
+  start();
+  const os::Fd idle = park();
+  const os::Fd half = park(kRequest.substr(0, 10));
+  const std::string long_head = "GET / HTTP/1.1\r\nHost: x\r\nX: " + std::string(100'000, 'x');
+  const os::Fd long_half = park(long_head);
+  const std::string rest(3'000'000, 'r');
+  const os::Fd slow = leave_rest(parking_.get(),
+                                 {.protocol = Protocol::Http,
+                                  .kind = Kind::UnsentResponse,
+                                  .flags = handoff::kKeepAfterwards,
+                                  .unsent_bytes = static_cast<std::uint32_t>(rest.size())},
+                                 rest + kRequest.substr(0, 10));
+  const std::string content(3'000'000, 'f');
+  const os::Fd file(::memfd_create("content", MFD_CLOEXEC));
+  ASSERT_EQ(::write(file.get(), content.data(), content.size()), std::ssize(content));
+  const os::Fd slow_file = leave_rest(parking_.get(),
+                                      {.protocol = Protocol::Http,
+                                       .kind = Kind::UnsentFile,
+                                       .flags = handoff::kChunked,
+                                       .unsent_bytes = 4,
+                                       .bytes_before_file = 2,
+                                       .file_length = content.size()},
+                                      "<<>>", file.get());
+  const os::Fd slow_records = leave_rest(parking_.get(),
+                                         {.protocol = Protocol::FastCgi,
+                                          .kind = Kind::UnsentFile,
+                                          .flags = handoff::kKeepAfterwards,
+                                          .stream_id = 7,
+                                          .unsent_bytes = 4,
+                                          .bytes_before_file = 2,
+                                          .file_length = content.size()},
+                                         "<<>>", file.get());
+  ASSERT_TRUE(holds(Holding::Sending, 3));
+  std::string from_file = read_bytes(slow_file, 400'000);
+  std::string from_records = read_bytes(slow_records, 400'000);
+  std::string from_memory = read_bytes(slow, 400'000);
+
+  EXPECT_EQ(replace(), 0) << "it ends when it has nothing any more";
+  ASSERT_TRUE(holds(Holding::Idle, 1));
+  ASSERT_TRUE(holds(Holding::Head, 2));
+  ASSERT_TRUE(holds(Holding::Sending, 3));
+  for (std::size_t i = 0; i < shm::kDrops; ++i)
+    EXPECT_EQ(board_.dropped(static_cast<Drop>(i)), 0U) << shm::kDropNames[i];
+
+  write(idle, kRequest);
+  EXPECT_EQ(take(), kRequest);
+  write(half, kRequest.substr(10));
+  EXPECT_EQ(take(), kRequest);
+  write(long_half, "\r\n\r\n");
+  EXPECT_EQ(take(), long_head + "\r\n\r\n");
+  from_memory += read_bytes(slow, rest.size() - from_memory.size());
+  EXPECT_TRUE(from_memory == rest);
+  write(slow, kRequest.substr(10));
+  EXPECT_EQ(take(), kRequest) << "the request whose beginning came before the response was taken";
+  std::string chunks = "<<";
+  for (std::size_t left = content.size(); left > 0;) {
+    const std::size_t size = std::min<std::size_t>(left, 1024 * 1024);
+    std::array<char, 16> length{};
+    const int digits = std::snprintf(length.data(), length.size(), "%zx\r\n", size);
+    chunks.append(length.data(), static_cast<std::size_t>(digits));
+    chunks += content.substr(0, size) + "\r\n";
+    left -= size;
+  }
+  chunks += ">>";
+  from_file += read_bytes(slow_file, chunks.size() - from_file.size());
+  EXPECT_TRUE(from_file == chunks);
+  EXPECT_TRUE(is_closed(slow_file)) << "it was not to be kept";
+  std::string records = "<<";
+  for (std::size_t left = content.size(); left > 0;) {
+    const std::size_t size = std::min(left, fcgi::kMaxContentSent);
+    std::array<std::byte, fcgi::kHeaderSize> header{};
+    fcgi::encode_header(header, fcgi::RecordType::Stdout, 7, size);
+    records += as_text(header);
+    records += content.substr(0, size);
+    left -= size;
+  }
+  records += ">>";
+  from_records += read_bytes(slow_records, records.size() - from_records.size());
+  EXPECT_TRUE(from_records == records);
+  EXPECT_TRUE(holds(Holding::Idle, 1)) << "it was";
+}
+
+// The new one may not have more than the old one had, and is full from the beginning.
+TEST_F(LobbyTest, PassesOnMoreThanFitsBetweenThem) {
+  constexpr std::size_t kMany = 700;
+  options_.most_connections = kMany;
+  start();
+  std::vector<os::Fd> peers;
+  for (std::size_t i = 0; i < kMany; ++i)
+    peers.push_back(park());
+  ASSERT_TRUE(holds(Holding::Idle, kMany));
+  EXPECT_EQ(replace(), 0);
+  ASSERT_TRUE(holds(Holding::Idle, kMany));
+  EXPECT_EQ(board_.dropped(Drop::GaveWay), 0U);
+  write(peers.back(), kRequest);
+  EXPECT_EQ(take(), kRequest);
+  const os::Fd first_more = park();
+  const os::Fd second_more = park();
+  EXPECT_TRUE(is_closed(peers.front())) << "who has waited longest is known";
+  EXPECT_EQ(board_.dropped(Drop::GaveWay), 1U);
+}
+
+TEST_F(LobbyTest, PassesOnAsManyBytesAsItMayHave) {
+  const std::string head = "GET / HTTP/1.1\r\nHost: x\r\nX: " + std::string(100'000, 'x');
+  options_.most_bytes = std::uint64_t{3} * head.size();
+  start();
+  const std::array<os::Fd, 3> peers{park(head), park(head), park(head)};
+  const std::string rest(options_.most_bytes, 'r');
+  const os::Fd slow = leave_rest(parking_.get(),
+                                 {.protocol = Protocol::Http,
+                                  .kind = Kind::UnsentResponse,
+                                  .unsent_bytes = static_cast<std::uint32_t>(rest.size())},
+                                 rest);
+  ASSERT_TRUE(holds(Holding::Sending, 1));
+  EXPECT_EQ(replace(), 0);
+  ASSERT_TRUE(holds(Holding::Head, 3));
+  EXPECT_EQ(board_.dropped(Drop::Memory), 0U);
+  EXPECT_TRUE(read_bytes(slow, rest.size()) == rest);
+}
+
+TEST_F(LobbyTest, TheNewOneOutlivesTheOldOne) {
+  start();
+  constexpr std::size_t kMany = 700;
+  std::vector<os::Fd> peers;
+  peers.reserve(kMany);
+  for (std::size_t i = 0; i < kMany; ++i)
+    peers.push_back(park());
+  ASSERT_TRUE(holds(Holding::Idle, kMany));
+  const pid_t old = start_another(false);
+  ::kill(process_, SIGSTOP);
+  ::kill(old, SIGUSR2);
+  ASSERT_TRUE(becomes([this] { return !is_writable(passing_write_.get()); }));
+  ::kill(old, SIGKILL);
+  EXPECT_TRUE(WIFSIGNALED(reap(old)));
+  ::kill(process_, SIGCONT);
+  const os::Fd half = park(kRequest.substr(0, 10));
+  ASSERT_TRUE(holds(Holding::Head, 1));
+  ASSERT_TRUE(becomes([this] { return is_asleep(process_); }));
+  EXPECT_GT(board_.held(Holding::Idle), 0U) << "what had been passed on is here";
+  EXPECT_LT(board_.held(Holding::Idle), kMany);
+  write(half, kRequest.substr(10));
+  EXPECT_EQ(take(), kRequest);
+}
+
+TEST_F(LobbyTest, TheNewOneRemindsWorkersOfWhatTheOldOneHasSent) {
+  start();
+  const os::Fd first = park();
+  ASSERT_TRUE(holds(Holding::Idle, 1));
+  ::kill(process_, SIGSTOP);
+  const pid_t old = start_another(false);
+  const os::Fd idle = park({}, milliseconds(50));
+  EXPECT_TRUE(is_closed(idle)) << "by now it has found that nothing is in the queue";
+  ::kill(process_, SIGSTOP);
+  ::kill(old, SIGCONT);
+  const os::Fd peer = park(kRequest);
+  ASSERT_TRUE(is_readable(ready_.get(), seconds(20)));
+  ::kill(old, SIGKILL);
+  EXPECT_TRUE(WIFSIGNALED(reap(old)));
+  const auto queued = [this] {
+    int bytes = 0;
+    EXPECT_EQ(::ioctl(ready_lobby_.get(), SIOCOUTQ, &bytes), 0);
+    return bytes;
+  };
+  const int before = queued();
+  ::kill(process_, SIGCONT);
+  EXPECT_TRUE(becomes([&] { return queued() > before; }));
+}
+
+TEST_F(LobbyTest, WhileItPassesOnNothingIsSettled) {
+  start();
+  const os::Fd half = park(kRequest.substr(0, 10));
+  const std::string rest(3'000'000, 'r');
+  const os::Fd slow = leave_rest(parking_.get(),
+                                 {.protocol = Protocol::Http,
+                                  .kind = Kind::UnsentResponse,
+                                  .unsent_bytes = static_cast<std::uint32_t>(rest.size())},
+                                 rest);
+  ASSERT_TRUE(holds(Holding::Sending, 1));
+  ::kill(process_, SIGSTOP);
+  const pid_t old = start_another();
+  const os::Fd idle = park();
+  ASSERT_TRUE(holds(Holding::Sending, 0) && holds(Holding::Idle, 1)) << "the other one speaks";
+  board_.set_stopping();
+  ::kill(old, SIGTERM);
+  ::kill(process_, SIGTERM);
+  EXPECT_TRUE(is_closed(idle));
+  EXPECT_TRUE(becomes([this] { return is_asleep(process_); }));
+  EXPECT_FALSE(board_.is_settled()) << "what the old one has is not here";
+
+  ::kill(old, SIGCONT);
+  EXPECT_EQ(reap(old), 0);
+  ASSERT_TRUE(holds(Holding::Head, 1));
+  EXPECT_FALSE(board_.is_settled());
+  write(half, kRequest.substr(10));
+  EXPECT_EQ(take(), kRequest);
+  EXPECT_TRUE(becomes([this] { return board_.is_settled(); }));
+  EXPECT_TRUE(read_bytes(slow, rest.size()) == rest);
+}
+
+TEST_F(LobbyTest, AtTheEndTheNewOneWaitsForTheOldOne) {
+  start();
+  const std::string rest(3'000'000, 'r');
+  const os::Fd slow = leave_rest(parking_.get(),
+                                 {.protocol = Protocol::Http,
+                                  .kind = Kind::UnsentResponse,
+                                  .unsent_bytes = static_cast<std::uint32_t>(rest.size())},
+                                 rest);
+  ASSERT_TRUE(holds(Holding::Sending, 1));
+  ::kill(process_, SIGSTOP);
+  const pid_t old = start_another();
+  ASSERT_TRUE(holds(Holding::Sending, 0));
+  const os::Fd half = park(kRequest.substr(0, 10));
+  ASSERT_TRUE(holds(Holding::Head, 1));
+  board_.set_stopping();
+  ::kill(old, SIGUSR1);
+  ::kill(process_, SIGUSR1);
+  EXPECT_TRUE(is_closed(half)) << "nobody will serve it";
+  ::kill(old, SIGCONT);
+  EXPECT_EQ(reap(old), 0);
+  EXPECT_TRUE(read_bytes(slow, rest.size()) == rest);
+  EXPECT_EQ(reap(std::exchange(process_, 0)), 0);
+}
+
+TEST_F(LobbyTest, WhoIsReadyIsNotPassedOn) {
+  start();
+  constexpr std::size_t kMany = 600;
+  std::vector<os::Fd> peers;
+  peers.reserve(kMany);
+  for (std::size_t i = 0; i < kMany; ++i)
+    peers.push_back(park(kRequest));
+  ASSERT_TRUE(becomes([this] { return board_.held(Holding::Ready) > 0; }));
+  const pid_t old = start_another();
+  for (std::size_t i = 0; i < kMany; ++i)
+    EXPECT_EQ(take(), kRequest);
+  EXPECT_EQ(reap(old), 0);
 }
 
 TEST_F(LobbyTest, AFileThatBecomesShorterBreaksItsResponse) {

@@ -104,4 +104,29 @@ Sending::Outcome Sending::send(int socket, std::size_t limit, std::size_t* sent)
   return outgoing_.next().source == Source::Nothing ? Outcome::Done : Outcome::More;
 }
 
+Result<void> Sending::describe(handoff::Message& message, std::vector<std::byte>& bytes) const {
+  const handoff::Outgoing::Rest rest = outgoing_.rest();
+  bytes.assign(rest.frame.begin(), rest.frame.end());
+  if (memory_.is_open()) {
+    auto read = handoff::read_memory(memory_, rest.offset, rest.size);
+    if (!read) return fail(read.error());
+    bytes.insert(bytes.end(), read->begin(), read->end());
+  } else {
+    const Bytes left = Bytes(inline_bytes_).subspan(rest.offset, rest.size);
+    bytes.insert(bytes.end(), left.begin(), left.end());
+  }
+  const bool has_file = rest.file_length > 0;
+  message.kind = has_file ? handoff::Kind::UnsentFile : handoff::Kind::UnsentResponse;
+  message.flags =
+      static_cast<std::uint16_t>((keeps_ ? handoff::kKeepAfterwards : 0) |
+                                 (has_file && records_.is_chunked() ? handoff::kChunked : 0));
+  message.stream_id = has_file ? records_.stream_id() : std::uint16_t{0};
+  message.unsent_bytes = static_cast<std::uint32_t>(bytes.size());
+  message.bytes_before_file = static_cast<std::uint32_t>(rest.bytes_before_file);
+  message.file_offset = rest.file_offset;
+  message.file_length = rest.file_length;
+  message.file_piece = rest.file_piece;
+  return {};
+}
+
 }  // namespace bladepsgi::lobby

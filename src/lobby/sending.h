@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/result.h"
 #include "handoff/outgoing.h"
 #include "handoff/transfer.h"
 #include "http/response.h"
@@ -34,6 +35,14 @@ class Sending {
   // Sends at most `limit` bytes. *sent: how many that were.
   [[nodiscard]] Outcome send(int socket, std::size_t limit, std::size_t* sent);
 
+  // About what is left, for somebody else who goes on with it: all of `message` but its protocol and its bytes, which `bytes` gets. Error: they
+  // cannot be read.
+  [[nodiscard]] Result<void> describe(handoff::Message& message,
+                                      std::vector<std::byte>& bytes) const;
+
+  // -1: none is left to be sent of.
+  [[nodiscard]] int file() const { return file_.get(); }
+
   // When all is sent, the connection waits for its next request.
   [[nodiscard]] bool keeps() const { return keeps_; }
 
@@ -50,6 +59,10 @@ class Sending {
    public:
     Records(handoff::Protocol protocol, std::uint16_t stream_id, bool is_chunked)
         : protocol_(protocol), stream_id_(stream_id), is_chunked_(is_chunked) {}
+
+    [[nodiscard]] std::uint16_t stream_id() const { return stream_id_; }
+
+    [[nodiscard]] bool is_chunked() const { return is_chunked_; }
 
     [[nodiscard]] std::size_t largest_piece() const override;
     [[nodiscard]] Bytes piece_begin(std::size_t size) override;
