@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <exception>
 #include <list>
 #include <string>
 #include <string_view>
@@ -19,7 +20,9 @@
 
 namespace bladepsgi::monitoring {
 
-int run(Inheritance inheritance) {
+namespace {
+
+int serve(Inheritance& inheritance) {
   // The others are read too, and forgotten.
   os::SignalFd signals(
       os::signal_set({SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGTSTP}));
@@ -30,9 +33,11 @@ int run(Inheritance inheritance) {
   const os::LogChannel log = inheritance.log;
   os::EventLoop loop;
   bool stopping = false;
+  bool is_replaced = false;
   loop.add(signals.fd(), EPOLLIN, [&](std::uint32_t) {
     while (const auto caught = signals.try_take()) {
       if (caught->number == SIGTERM) stopping = true;
+      if (caught->number == SIGUSR2) is_replaced = true;
     }
   });
   {
@@ -54,11 +59,30 @@ int run(Inheritance inheritance) {
           warn);
     }
     log.ready(::getpid());
-    while (!stopping)
+    bool is_done = false;
+    while (!stopping && !is_done) {
       loop.run_once();
+      if (!is_replaced) continue;
+      is_done = true;
+      for (Server& server : servers) {
+        server.stop_accepting();
+        if (server.clients() > 0) is_done = false;
+      }
+    }
   }
   loop.remove(signals.fd());
   return 0;
+}
+
+}  // namespace
+
+int run(Inheritance inheritance) {
+  try {
+    return serve(inheritance);
+  } catch (const std::exception& failure) {
+    inheritance.log.text(Severity::Panic, failure.what());
+    return 1;
+  }
 }
 
 }  // namespace bladepsgi::monitoring

@@ -9,8 +9,9 @@
 
 namespace bladepsgi::monitoring {
 
-// The body of the process; all signals are blocked when it is called and stay so. Returns the exit code: 0 after
-// SIGTERM, or when the parent has gone. Other signals (a terminal's Ctrl-C reaches every process) mean nothing to it.
+// The body of the process; all signals are blocked when it is called and stay so. Returns the exit code: 0 after SIGTERM, or when the
+// parent has gone, or after SIGUSR2, which says that another one is there, when those who are here have their answers. Other signals (a
+// terminal's Ctrl-C reaches every process) mean nothing to it.
 int run(Inheritance inheritance);
 
 }  // namespace bladepsgi::monitoring

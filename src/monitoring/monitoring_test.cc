@@ -1,5 +1,6 @@
 #include "monitoring/monitoring.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -23,7 +24,11 @@ namespace {
 // The process itself, forked as the overseer does it: with all signals blocked.
 class MonitoringTest : public ::testing::Test {
  protected:
-  MonitoringTest() : listener_(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) {
+  MonitoringTest() { renew(); }
+
+  void renew() {
+    listener_ = os::Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    address_ = {};
     address_.sun_family = AF_UNIX;
     EXPECT_EQ(::bind(listener_.get(), generic(), sizeof(sa_family_t)), 0);
     length_ = sizeof address_;
@@ -52,9 +57,16 @@ class MonitoringTest : public ::testing::Test {
     listener_.reset();
   }
 
+  // Not open: it was refused.
+  os::Fd connect() {
+    os::Fd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (::connect(client.get(), generic(), length_) != 0) client.reset();
+    return client;
+  }
+
   std::string ask() {
-    const os::Fd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    EXPECT_EQ(::connect(client.get(), generic(), length_), 0);
+    const os::Fd client = connect();
+    EXPECT_TRUE(client.is_open());
     std::string text;
     std::array<char, 4096> bytes{};
     for (;;) {
@@ -91,12 +103,35 @@ TEST_F(MonitoringTest, AnswersFromSharedMemoryAndEndsOnTerm) {
 
 TEST_F(MonitoringTest, ShrugsAtATerminalsSignals) {
   start(::getpid());
-  for (const int number : {SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE}) {
+  for (const int number : {SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGPIPE}) {
     ::kill(process_, number);
     EXPECT_EQ(ask(), "0\n__\n0\n\n");
   }
   ::kill(process_, SIGTERM);
   EXPECT_EQ(end(), 0);
+}
+
+TEST_F(MonitoringTest, WhenItIsReplacedItStaysForThoseWhoAreHere) {
+  start(::getpid());
+  os::Fd client = connect();
+  std::array<char, 64> bytes{};
+  EXPECT_EQ(::read(client.get(), bytes.data(), 2), 2);
+  ::kill(process_, SIGUSR2);
+  while (connect().is_open())
+    ::poll(nullptr, 0, 1);
+  int status = -1;
+  EXPECT_EQ(::waitpid(process_, &status, WNOHANG), 0);
+  EXPECT_EQ(::read(client.get(), bytes.data(), bytes.size()), 6) << "__, 0, and an empty line";
+  client.reset();
+  EXPECT_EQ(end(), 0);
+
+  renew();
+  start(::getpid());
+  client = connect();
+  EXPECT_EQ(::read(client.get(), bytes.data(), 2), 2);
+  ::kill(process_, SIGUSR2);
+  ::kill(process_, SIGTERM);
+  EXPECT_EQ(end(), 0) << "at a stop it waits for nobody";
 }
 
 TEST_F(MonitoringTest, EndsWhenItsParentHasGone) {

@@ -25,16 +25,11 @@ Server::Server(os::EventLoop& loop,
                const std::string& name,
                Answer answer,
                std::function<void(const std::string&)> warn)
-    : loop_(loop),
-      options_(options),
-      answer_(std::move(answer)),
-      acceptor_(
-          loop,
-          std::move(listener),
-          "the " + name,
-          options.accept_pause,
-          [this](os::Fd socket) { greet(std::move(socket)); },
-          std::move(warn)) {}
+    : loop_(loop), options_(options), answer_(std::move(answer)) {
+  acceptor_.emplace(
+      loop, std::move(listener), "the " + name, options.accept_pause,
+      [this](os::Fd socket) { greet(std::move(socket)); }, std::move(warn));
+}
 
 Server::~Server() {
   while (!clients_.empty())

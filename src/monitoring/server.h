@@ -37,6 +37,9 @@ class Server {
   Server& operator=(const Server&) = delete;
   ~Server();
 
+  // Whoever is connected is still answered.
+  void stop_accepting() { acceptor_.reset(); }
+
   [[nodiscard]] std::size_t clients() const { return clients_.size(); }
 
  private:
@@ -68,7 +71,7 @@ class Server {
   Answer answer_;
   std::list<Client> clients_;  // oldest first
   std::size_t unsent_ = 0;     // bytes of all clients
-  os::Acceptor acceptor_;
+  std::optional<os::Acceptor> acceptor_;
 };
 
 }  // namespace bladepsgi::monitoring
