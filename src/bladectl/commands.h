@@ -83,9 +83,10 @@ inline constexpr std::array kCommands{
         .word = {.kind = Word::Kind::Number, .name = "workers", .shown = "NUMBER"},
         .show = outcome_text},
     Command{.name = "upgrade",
-            .help = "Have the server become the program that lies where it was started from "
-                    "(SIGUSR2), and wait until its workers have changed over. The new program is "
-                    "tried first; if it is no good, the reason is shown, and nothing has changed.",
+            .help =
+                "Have the server become the program that lies where it was started from "
+                "(SIGUSR2), and wait until all its processes have changed over. The new program "
+                "is tried first; if it is no good, the reason is shown, and nothing has changed.",
             .show = upgrade_text},
     Command{.name = "stop",
             .help = "Stop the server, once every worker has finished its request (SIGTERM), and "

@@ -63,6 +63,7 @@ class Overseer {
   void on_check_outcome(const control::Outcome& outcome);
   void become_when_calm();
   void end_upgrade(config::ExitCode exit, std::string_view text);
+  void renew_beside(const std::string& done);
   void on_signals();
   void reap();
   void request_stop(supervise::StopRequest request);

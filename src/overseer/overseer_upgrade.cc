@@ -101,8 +101,7 @@ Result<void> Overseer::take_over(const State& state) {
     session.progress(fmt::format("version {} loads the application", config::version()));
   const auto on_outcome = [this](const Pool::Outcome& outcome) {
     if (outcome.is_done) {
-      end_upgrade(config::ExitCode::Success,
-                  fmt::format("version {}, {}", config::version(), outcome.text));
+      renew_beside(fmt::format("version {}, {}", config::version(), outcome.text));
     } else {
       end_upgrade(
           config::ExitCode::ApplicationNotLoaded,
@@ -117,6 +116,21 @@ Result<void> Overseer::take_over(const State& state) {
   };
   reload("by the upgrade", {.on_outcome = on_outcome, .on_progress = on_progress});
   return {};
+}
+
+// The last step: the lobby and monitoring.
+void Overseer::renew_beside(const std::string& done) {
+  for (const Session& session : upgrade_sessions_)
+    session.progress("the lobby passes its connections on to a new one");
+  const auto on_outcome = [this, done](const Pool::Outcome& outcome) {
+    if (outcome.is_done) {
+      end_upgrade(config::ExitCode::Success, done + outcome.text);
+    } else {
+      end_upgrade(config::ExitCode::Failure,
+                  fmt::format("the server has become {}, but {}", done, outcome.text));
+    }
+  };
+  pools_.front().renew_beside({.on_outcome = on_outcome, .on_progress = {}});
 }
 
 // --- as the old one
@@ -217,7 +231,7 @@ void Overseer::become_when_calm() {
 }
 
 void Overseer::end_upgrade(config::ExitCode exit, std::string_view text) {
-  is_upgrading_ = false;
+  if (!std::exchange(is_upgrading_, false)) return;
   loop_.cancel(upgrade_timer_);
   upgrade_check_.reset();
   const bool is_done = exit == config::ExitCode::Success;

@@ -140,7 +140,7 @@ Result<void> Pool::check_admission() {
 }
 
 void Pool::make_channels() {
-  for (Channel* channel : {&parking_, &ready_}) {
+  for (Channel* channel : {&parking_, &ready_, &passing_}) {
     std::tie(channel->lobby, channel->workers) = os::make_message_pair();
     os::set_non_blocking(channel->lobby.get());
     os::set_non_blocking(channel->workers.get());
@@ -351,6 +351,7 @@ void Pool::stop_accepting_restarts() {
   reloads_when_ready_ = false;
   end_trial();
   end_recycling("the server stops");
+  end_renewal({.text = "the server stops"});
   environment_.loop->cancel(rollback_look_);
   follow(reload_.on(supervise::ReloadPolicy::Event::Stopping), "the server stops");
   environment_.loop->cancel(zygote_.load_deadline);

@@ -86,6 +86,10 @@ class Pool {
     std::function<void(const std::string&)> on_progress;
   };
 
+  // Has others take the place of the lobby and monitoring, which are of the program before; what those hold is passed on, nobody is cut off. The outcome is
+  // there when those have gone, or take long over it; or when the others are no good, and those serve on.
+  void renew_beside(Waiter waiter);
+
   // Loads the application anew, beside the running generation, and lets the workers change over when it is good. `why` is for the log.
   // The outcome is there when all have changed over or nothing has come of it.
   void reload(std::string_view why, Waiter waiter = {});
@@ -147,6 +151,7 @@ class Pool {
     std::uint32_t generation = 0;
     bool is_ready = false;
     bool is_leaving = false;   // told to leave, or replaced: its end is expected
+    bool is_newcomer = false;  // shall take the place of another, when it says that it is ready
     bool is_rejected = false;  // killed with the generation that it belongs to
     bool wants_replacement = false;
     bool is_unwanted = false;        // somebody has asked for its replacement
@@ -223,6 +228,11 @@ class Pool {
   Result<void> start_beside(Process process,
                             std::vector<int> keep,
                             const std::function<int(os::LogChannel)>& run);
+  void on_newcomer_ready(pid_t pid);
+  void look_at_renewal();
+  void end_renewal(const Outcome& outcome);
+  // Besides `process`, and not told to leave.
+  [[nodiscard]] bool has_equal(const Process& process) const;
   Result<void> start_zygote();
   Result<ZygoteLink> make_zygote(std::string title);
   [[nodiscard]] ZygoteLink* find_link(std::uint32_t generation);
@@ -354,6 +364,7 @@ class Pool {
   std::optional<shm::Objects> objects_;
   std::optional<shm::LobbyBoard> lobby_board_;
   Channel parking_;  // to the lobby
+  Channel passing_;  // to the lobby from the one before it, which writes into `workers`
   Channel ready_;    // to the workers
 
   ProcessList processes_;
@@ -378,6 +389,9 @@ class Pool {
   std::function<void(const Outcome&)> rehearsal_;  // until its outcome is known
   std::list<Recycling> recyclings_;
   os::EventLoop::TimerId overdue_look_;
+
+  std::optional<Waiter> renewal_;
+  os::EventLoop::TimerId renewal_limit_;
 
   supervise::ScalingPolicy scaling_;
   bool watches_doors_ = false;

@@ -45,7 +45,7 @@ bool Pool::is_calm() const {
   }
   // Whose pid nobody knows but a zygote that will not be asked again.
   return std::none_of(processes_.begin(), processes_.end(), [](const Process& process) {
-    return !process.child.is_alive() || process.kind == Kind::Probe;
+    return !process.child.is_alive() || process.kind == Kind::Probe || process.is_newcomer;
   });
 }
 
@@ -60,6 +60,7 @@ PoolState Pool::describe() const {
   };
   state.parking = describe_channel(parking_);
   state.ready = describe_channel(ready_);
+  state.passing = describe_channel(passing_);
   state.generation = zygote_.generation;
   state.next_generation = next_generation_;
   if (zygote_.is_loaded) state.zygote.number = zygote_.control.get();
@@ -147,6 +148,7 @@ Result<void> Pool::adopt(const PoolState& state, bool knows_zygote) {
   }
   restore_channel(parking_, state.parking);
   restore_channel(ready_, state.ready);
+  restore_channel(passing_, state.passing);
   if (!parking_.lobby.is_open()) options_.lobby.reset();
 
   zygote_.generation = state.generation;
@@ -241,7 +243,9 @@ void Pool::adopt_process(const ProcessState& state) {
     if (!process.is_ready) process.child.signal(SIGKILL);
     process.is_leaving = true;
   }
-  if (process.is_leaving && process.kind != Kind::Worker && process.slot) {
+  // A lobby has all the time that its guests take.
+  if (process.is_leaving && process.kind != Kind::Worker && process.kind != Kind::Lobby &&
+      process.slot) {
     process.kill_deadline =
         environment_.loop->call_at(os::monotonic_now() + kGrace, [this, slot = *process.slot] {
           if (const auto late = find_slot(slot)) (*late)->child.signal(SIGKILL);

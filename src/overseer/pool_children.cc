@@ -37,26 +37,31 @@ Result<void> Pool::start_lobby() {
   process.kind = Kind::Lobby;
   process.role = "lobby";
   process.slot = *slot;
+  const auto run = [&](os::LogChannel log) {
+    // It reads what strangers send.
+    if (const auto& identity = options_.zygote.identity) {
+      if (auto dropped = os::drop_privileges(*identity); !dropped) {
+        log.text(Severity::Error, dropped.error().message);
+        return to_int(config::ExitCode::Failure);
+      }
+      os::die_with_parent(overseer);  // the kernel forgot it at the change
+    }
+    const lobby::Inheritance inheritance{.parking = parking_.lobby.get(),
+                                         .ready = ready_.lobby.get(),
+                                         .predecessor = passing_.lobby.get(),
+                                         .successor = passing_.workers.get(),
+                                         .mapping = &*mapping_,
+                                         .slot = *slot,
+                                         .log = log,
+                                         .parent = overseer,
+                                         .options = *options_.lobby};
+    return lobby::run(inheritance);
+  };
   auto started = os::attempt([&] {
-    return start_beside(std::move(process), {parking_.lobby.get(), ready_.lobby.get()},
-                        [&](os::LogChannel log) {
-                          // It reads what strangers send.
-                          if (const auto& identity = options_.zygote.identity) {
-                            if (auto dropped = os::drop_privileges(*identity); !dropped) {
-                              log.text(Severity::Error, dropped.error().message);
-                              return to_int(config::ExitCode::Failure);
-                            }
-                            os::die_with_parent(overseer);  // the kernel forgot it at the change
-                          }
-                          const lobby::Inheritance inheritance{.parking = parking_.lobby.get(),
-                                                               .ready = ready_.lobby.get(),
-                                                               .mapping = &*mapping_,
-                                                               .slot = *slot,
-                                                               .log = log,
-                                                               .parent = overseer,
-                                                               .options = *options_.lobby};
-                          return lobby::run(inheritance);
-                        });
+    return start_beside(
+        std::move(process),
+        {parking_.lobby.get(), ready_.lobby.get(), passing_.lobby.get(), passing_.workers.get()},
+        run);
   });
   if (!started) {
     board_->retire(*slot);
@@ -91,7 +96,8 @@ Result<void> Pool::start_monitoring() {
 Result<void> Pool::start_beside(Process process,
                                 std::vector<int> keep,
                                 const std::function<int(os::LogChannel)>& run) {
-  auto opened = environment_.log->open(process.role, {});
+  auto opened =
+      environment_.log->open(process.role, [this](pid_t ready) { on_newcomer_ready(ready); });
   const pid_t overseer = ::getpid();
   const auto pid = os::fork_role(os::Parent::Caller, [&] {
     os::die_with_parent(overseer);

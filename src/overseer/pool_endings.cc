@@ -8,6 +8,7 @@
 
 #include "base/text.h"
 #include "config/exit_codes.h"
+#include "handoff/transfer.h"
 #include "os/system_error.h"
 #include "overseer/pool.h"
 #include "overseer/wording.h"
@@ -41,6 +42,7 @@ bool Pool::on_reaped(os::Ended ended) {
     recycle();
     scale();
     announce_scaled();
+    look_at_renewal();
     return true;
   }
   unclaimed_[ended.pid] = ended.status;
@@ -81,6 +83,9 @@ void Pool::process_ended(Handle handle, int status) {
   processes_.erase(handle);
   board_->set_generations(zygote_.generation, oldest_generation());
   forget_unclaimed();
+  // The other one, if there is one, knows of nothing but that somebody has to be told of what this one has sent. It looks when the queue is full as well.
+  if (process.kind == Kind::Lobby && passing_.workers.is_open())
+    static_cast<void>(handoff::send_nudge(passing_.workers.get()));
 
   // A worker says in its slot that it leaves of its own accord (harakiri, exit in the application).
   const bool is_auxiliary = process.kind == Kind::Auxiliary;
@@ -159,7 +164,7 @@ void Pool::process_ended(Handle handle, int status) {
     if (process.serves_rest && !has_begun) is_rest_given_up_ = true;
     // Not every end is seen as one: of a short life the zygote tells when it is over already.
     environment_.on_end_at_stop();
-    if (process.kind == Kind::Lobby) lobby_board_->set_there(false);
+    if (process.kind == Kind::Lobby && !has_equal(process)) lobby_board_->set_there(false);
     if ((!is_expected || has_timed_out) && pid != 0 && process.kind != Kind::Zygote)
       environment_.log->log(Severity::Error, report);
     return;
@@ -193,6 +198,13 @@ void Pool::process_ended(Handle handle, int status) {
         request_auxiliary(index);
     }
     return;
+  }
+  if (process.is_newcomer) {
+    const bool is_beside = has_equal(process);
+    if (is_beside) environment_.log->log(Severity::Error, report + "; the one of before serves on");
+    end_renewal({.text = fmt::format("{} is still that of before: {}", process.role,
+                                     last_error.empty() ? report : last_error)});
+    if (is_beside) return;
   }
   if (process.is_leaving || process.is_canary || has_successor(process)) {
     if (!is_expected)

@@ -150,6 +150,7 @@ void members(Archive& a, PoolState& pool) {
   a("memory", pool.memory);
   a("parking", pool.parking);
   a("ready", pool.ready);
+  a("passing", pool.passing);
   a("generation", pool.generation);
   a("next_generation", pool.next_generation);
   a("zygote", pool.zygote);

@@ -105,6 +105,7 @@ struct PoolState {
   Descriptor memory;
   ChannelState parking;
   ChannelState ready;
+  ChannelState passing;  // from lobby to lobby
   std::uint32_t generation = 0;
   std::uint32_t next_generation = 1;
   Descriptor zygote;  // of the running generation, if it has loaded

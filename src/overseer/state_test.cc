@@ -63,6 +63,7 @@ State example() {
   pool.memory = {12};
   pool.parking = {.lobby = {13}, .workers = {14}};
   pool.ready = {.lobby = {15}, .workers = {16}};
+  pool.passing = {.lobby = {20}, .workers = {21}};
   pool.generation = 7;
   pool.next_generation = 9;
   pool.zygote = {22};
@@ -123,7 +124,7 @@ TEST(State, IsTextThatAPersonCanRead) {
 
 TEST(State, EveryDescriptorIsFound) {
   EXPECT_THAT(descriptors_of(example()), UnorderedElementsAre(3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13,
-                                                              14, 15, 16, 17, 18, 19, 22));
+                                                              14, 15, 16, 17, 18, 19, 20, 21, 22));
 }
 
 TEST(State, OfOneThatIsCutShortNothingIsTaken) {

@@ -9,6 +9,7 @@ use BladePSGI::Test;
 use BladePSGI::Test::FastCGI ':all';
 use BladePSGI::Test::HTTP;
 use BladePSGI::Test::Load;
+use BladePSGI::Test::Nginx;
 use HTTP::Tiny;
 use Test::More;
 
@@ -20,7 +21,8 @@ sub start {
     my (%o) = @_;
     my $folder = File::Temp::tempdir('bladepsgi-XXXXXX', TMPDIR => 1, CLEANUP => 1);
     symlink $BINARY, "$folder/bladepsgi" or die "symlink: $!";
-    my $server = BladePSGI::Test->start(workers => 3, control => 1, program => "$folder/bladepsgi", %o);
+    %o = (workers => 3, control => 1, program => "$folder/bladepsgi", %o);
+    my $server = delete $o{http} ? http_server(%o) : BladePSGI::Test->start(%o);
     $server->{program_folder} = $folder;
     return $server;
 }
@@ -80,7 +82,8 @@ PERL
     my $server = start(app => '1', loader => $loader, options => ['--pidfile=pid']);
     my $get = sub { $server->get('/')->{body} };
     $get->() for 1 .. 5;
-    my @old = ((map { $server->pid_of($_) } 'zygote', 'ticker'), $server->worker_pids);
+    my @roles = qw(zygote ticker lobby monitoring);
+    my @old = ((map { $server->pid_of($_) } @roles), $server->worker_pids);
     my $inode = (stat $server->socket)[1];
     my $before = $server->stats;
     is $before->{requests}, 5, 'five requests';
@@ -103,7 +106,7 @@ PERL
         like $get->(), qr/\A\d+ \d+\z/, 'it serves';
         my $served = $before->{requests} + 1;
         ok wait_for { $before = $server->stats; $before->{requests} == $served }, 'and counts';
-        @old = ((map { $server->pid_of($_) } 'zygote', 'ticker'), $server->worker_pids);
+        @old = ((map { $server->pid_of($_) } @roles), $server->worker_pids);
         is $server->bladectl('status')->{exit}, 'exit 0', 'the control socket answers';
     }
     is scalar(my @tickers = glob $server->folder . '/ticker-*'), 3, 'each generation has made its auxiliary process once';
@@ -169,7 +172,15 @@ subtest 'connections that are kept' => sub {
     my %held;
     ok wait_for { %held = %{ $held->()->{held} }; $held{idle} + 2 >= 8 && $held{head} + $held{body} == 1 && $held{sending} == 1 }, 'the lobby holds what waits'
         or diag explain \%held;
+    my ($lobby, $monitoring) = map { $server->pid_of($_) } qw(lobby monitoring);
+    # One that reads the statistics slowly, and has its answer already; the other has not connected when they change.
+    my $reader = IO::Socket::UNIX->new(Peer => $server->stats_path) or die $!;
     upgrade($server);
+    isnt $server->pid_of('lobby', $lobby), $lobby, 'there is another lobby';
+    isnt $server->pid_of('monitoring', $monitoring), $monitoring, 'and another process for statistics';
+    ok !(grep { $_ == $lobby } processes_in($server->folder)), 'the old lobby has gone';
+    my %now = %{ $held->()->{held} };
+    is $now{$_}, $held{$_}, "$_: as many as before" for sort keys %held;
     for my $connection (@kept) {
         $connection->send(request_bytes(uri => '/', keep => 1, method => 'POST', body => 'z' x 100));
         my ($pid, $length) = split / /, eval { $connection->read_response(1)->{body} } // '';
@@ -177,6 +188,7 @@ subtest 'connections that are kept' => sub {
         ok defined $pid && !grep({ $_ eq $pid } @old), 'by a new worker';
     }
     $half->send(substr $bytes, 2000);
+    like do { local $/; <$reader> }, qr/\A\d+\n/, 'whoever was asking for statistics has them';
     like $half->read_response(1)->{body}, qr/ 5000\z/, 'the request that was half there is answered';
     is length $slow->read_response(1)->{body}, 20_000_000, 'the response that was half taken is complete';
     is $server->stop, 'exit 0', 'stops';
@@ -290,22 +302,36 @@ subtest 'other ways to run' => sub {
     }
 };
 
+# Fresh and kept connections, GET and POST, of more clients than there are workers, directly and through nginx.
 subtest 'under load' => sub {
     my $times = is_long() ? 20 : 3;
-    for my $keep (0, 1) {
-        my $server = start(app_file => "$FindBin::Bin/../apps/load.psgi");
-        my $load = BladePSGI::Test::Load->start($server, clients => 6, keep => $keep, timeout => 30);
-        for my $time (1 .. $times) {
-            my $before = $server->stats->{requests};
-            upgrade($server, 'signal');
-            ok wait_for { $server->stats->{requests} > $before + 20 }, 'requests go on';
-        }
-        my $result = $load->stop;
-        cmp_ok $result->{ok}, '>', 20 * $times, "$result->{ok} requests answered";
-        is_deeply $result->{failures}, [], ($keep ? 'on kept connections' : 'on fresh connections') . ' none was lost';
-        is $result->{retried}, 0, 'nor asked again';
-        is $server->stop, 'exit 0', 'stops';
+    my $server = start(http => 1, app_file => "$FindBin::Bin/../apps/load.psgi");
+    my %o = (timeout => 30);
+    my @loads = (
+        [ 'FastCGI, fresh' => 2, keep => 0 ],
+        [ 'FastCGI, kept'  => 5, keep => 1 ],
+        [ 'HTTP, fresh'    => 1, keep => 0, connect => sub { http($server, %o) } ],
+        [ 'HTTP, kept'     => 3, keep => 1, connect => sub { http($server, %o) } ],
+    );
+    my %nginx = map { $_ => BladePSGI::Test::Nginx->start(socket => $server->socket, keep_conn => $_) } qw(off on);
+    for my $keep_conn (sort keys %nginx) {
+        my $port = $nginx{$keep_conn}->port;
+        push @loads, [ "nginx with fastcgi_keep_conn $keep_conn" => 2, keep => 1,
+            connect => sub { BladePSGI::Test::HTTP->connect("127.0.0.1:$port", %o) } ];
     }
+    push @$_, BladePSGI::Test::Load->start($server, %o, clients => $_->[1], @$_[2 .. $#$_]) for @loads;
+    for my $time (1 .. $times) {
+        my $before = $server->stats->{requests};
+        upgrade($server, 'signal');
+        ok wait_for { $server->stats->{requests} > $before + 50 }, 'requests go on';
+    }
+    for my $load (@loads) {
+        my $result = $load->[-1]->stop;
+        cmp_ok $result->{ok}, '>', 5 * $times, "$load->[0]: $result->{ok} requests answered";
+        is_deeply $result->{failures}, [], 'none was lost';
+        is $result->{retried}, 0, 'nor asked again' unless $load->[0] =~ /nginx/;
+    }
+    is $server->stop, 'exit 0', 'stops';
 };
 
 done_testing;

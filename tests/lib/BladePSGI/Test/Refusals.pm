@@ -10,7 +10,7 @@ package BladePSGI::Test::Refusals;
 #   …
 #   allow($server, 'accept');
 #
-# accept: accept4. fork: the making of processes. sendmsg, recvmsg: of messages between processes, which may have descriptors with them.
+# accept: accept4. fork: the making of processes. signalfd: what our own processes begin with. sendmsg, recvmsg: of messages between processes, which may have descriptors with them.
 # A third argument names the only role for which it fails: refuse($server, sendmsg => Errno::EMSGSIZE(), 'lobby').
 
 use strict;
@@ -31,6 +31,7 @@ my $source = <<'C';
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -80,6 +81,12 @@ ssize_t recvmsg(int fd, struct msghdr* message, int flags) {
   static ssize_t (*real)(int, struct msghdr*, int);
   if (!real) real = dlsym(RTLD_NEXT, "recvmsg");
   return message->msg_controllen > 0 && refused("refuse-recvmsg", "refused-recvmsg") ? -1 : real(fd, message, flags);
+}
+
+int signalfd(int fd, const sigset_t* set, int flags) {
+  static int (*real)(int, const sigset_t*, int);
+  if (!real) real = dlsym(RTLD_NEXT, "signalfd");
+  return refused("refuse-signalfd", "refused-signalfd") ? -1 : real(fd, set, flags);
 }
 
 pid_t fork(void) {
