@@ -310,13 +310,17 @@ LogSink::SourceId LogSink::adopt(const SourceState& state,
   return id;
 }
 
-void LogSink::flush(std::chrono::milliseconds limit) {
+bool LogSink::flush(std::chrono::milliseconds limit) {
   if (access_.writer) {
     access_.writer->drain(limit);
     watch(access_);
   }
   log_.writer->drain(limit);
   watch(log_);
+  const auto is_done = [](const os::LogWriter& writer) {
+    return writer.obstacle() == os::LogWriter::Obstacle::None;
+  };
+  return is_done(*log_.writer) && (!access_.writer || is_done(*access_.writer));
 }
 
 void LogSink::drain(std::chrono::milliseconds limit) {

@@ -89,7 +89,8 @@ class LogSink {
   [[nodiscard]] std::string last_error(SourceId id) const;
 
   // Writes out what waits, waiting at most that long for a stuck reader.
-  void flush(std::chrono::milliseconds limit);
+  // False: something still waits.
+  bool flush(std::chrono::milliseconds limit);
 
   // Reads what has arrived from everybody and writes it out, waiting at most that long for a stuck reader.
   void drain(std::chrono::milliseconds limit);

@@ -101,6 +101,7 @@ class Overseer {
   std::string new_version_;                // of a program that is good
   std::vector<Session> upgrade_sessions_;  // who waits for its outcome
   os::EventLoop::TimerId upgrade_timer_;
+  ProgramIdentity tried_program_;
   os::Monotonic upgrade_deadline_{};
   std::optional<int> failure_code_;  // overrides the stop policy's
   std::optional<int> exit_code_;

@@ -185,9 +185,13 @@ void Overseer::upgrade(std::string_view why, const Session* session) {
   environment.on_outcome = [this](const control::Outcome& outcome) {
     on_check_outcome(outcome);
   };
+  auto tried = identify(options_.invocation);
+  if (!tried) return end_upgrade(config::ExitCode::Failure, tried.error().message);
+  tried_program_ = *tried;
   auto started = os::attempt([&] {
     return UpgradeCheck::start(options_.invocation, describe(),
                                options_.pool.load_timeout + kCheckSlack +
+                                   options_.pool.zygote.worker.start_timeout +
                                    (options_.pool.probe.empty() ? std::chrono::milliseconds()
                                                                 : options_.pool.probe_timeout),
                                std::move(environment));
@@ -225,7 +229,19 @@ void Overseer::become_when_calm() {
         loop_.call_at(os::monotonic_now() + kCalmPause, [this] { become_when_calm(); });
     return;
   }
-  log_.flush(std::chrono::seconds(1));
+  // What nobody has tried is not run.
+  if (const auto found = identify(options_.invocation); !found || *found != tried_program_) {
+    return end_upgrade(config::ExitCode::Failure,
+                       found ? fmt::format("'{}' has been changed since it was tried; ask again",
+                                           printable(options_.invocation.program, 1024))
+                             : found.error().message);
+  }
+  if (!log_.flush(std::chrono::seconds(1))) {
+    return end_upgrade(
+        config::ExitCode::Failure,
+        "the log cannot be written at the moment, and what waits to be written would "
+        "be lost");
+  }
   const Error error = become_program(options_.invocation, describe());
   end_upgrade(config::ExitCode::Failure, error.message);
 }

@@ -252,6 +252,7 @@ class Pool {
   [[nodiscard]] bool is_being_probed() const;
   [[nodiscard]] bool serves_without_candidate() const;
   Result<void> make_memory();
+  void request_missing_auxiliaries();
   void adopt_process(const ProcessState& state);
   [[nodiscard]] ProcessState describe(const Process& process) const;
   void on_child_ready(shm::SlotIndex slot, std::uint32_t generation, pid_t pid);

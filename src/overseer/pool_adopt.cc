@@ -45,7 +45,9 @@ bool Pool::is_calm() const {
   }
   // Whose pid nobody knows but a zygote that will not be asked again.
   return std::none_of(processes_.begin(), processes_.end(), [](const Process& process) {
-    return !process.child.is_alive() || process.kind == Kind::Probe || process.is_newcomer;
+    const bool still_loads = process.load_deadline.sequence != 0;
+    return !process.child.is_alive() || process.kind == Kind::Probe || process.is_newcomer ||
+           still_loads;
   });
 }
 
@@ -184,11 +186,26 @@ Result<void> Pool::adopt(const PoolState& state, bool knows_zygote) {
   if (has_monitoring() && is_missing(Kind::Monitoring)) restart(Kind::Monitoring, 0);
   if (options_.zygote.worker.time_limit.limit != milliseconds::zero()) kill_overdue();
   // What was about to be started again, and what only waited for its time.
-  if (zygote_.is_loaded) request_missing_workers();
+  if (zygote_.is_loaded) {
+    request_missing_workers();
+    request_missing_auxiliaries();
+  }
   recycle();
   scale();
   announce_scaled();
   return {};
+}
+
+void Pool::request_missing_auxiliaries() {
+  std::vector<bool> is_there(auxiliary_positions_.size());
+  for (const Process& process : processes_) {
+    if (process.kind != Kind::Auxiliary) continue;
+    if (process.is_leaving) return;  // all of them begin when the old ones have gone
+    if (process.number < is_there.size()) is_there[process.number] = true;
+  }
+  for (std::uint32_t index = 0; index < is_there.size(); ++index) {
+    if (!is_there[index]) request_auxiliary(index);
+  }
 }
 
 void Pool::adopt_process(const ProcessState& state) {

@@ -2,8 +2,8 @@
 //
 // A record of plain values, written by one version of the program and read by another one: JSON, with a version of its own. A member
 // that a reader does not know is left alone; one that it needs and does not find is an error, and so is everything that is not what
-// it should be, by name. A member that is added later gets a value for records that do not have it; what cannot be done so is
-// a new kStateVersion. Strings are bytes: what is not printable ASCII travels as %XX.
+// it should be, by name. So whoever adds a member has its reader give it a value where it is missing, or raises kStateVersion, which keeps
+// older versions from being replaced without a restart. Strings are bytes: what is not printable ASCII travels as %XX.
 //
 // Beside the record stand the formats in which processes of the old program and the new one talk to each other meanwhile. They have to be
 // the same: two that differ cannot take turns without a restart. A zygote that the new overseer would not understand is given up.

@@ -213,12 +213,26 @@ void report_check(const State& state, const control::Outcome& outcome) {
   }
 }
 
+Result<ProgramIdentity> identify(const Invocation& invocation) {
+  if (invocation.program.empty()) return fail(no_program());
+
+  struct stat file {};
+
+  if (::stat(invocation.program.c_str(), &file) != 0)
+    return fail(os::system_failure(errno, "run the new program", invocation.program));
+  return ProgramIdentity{.device = file.st_dev,
+                         .inode = file.st_ino,
+                         .size = file.st_size,
+                         .changed_seconds = file.st_mtim.tv_sec,
+                         .changed_nanoseconds = file.st_mtim.tv_nsec};
+}
+
 UpgradeCheck::UpgradeCheck(Environment environment, std::chrono::milliseconds limit)
     : environment_(std::move(environment)), limit_(limit) {}
 
 UpgradeCheck::~UpgradeCheck() {
   environment_.loop->cancel(deadline_);
-  for (const os::Fd* fd : {&output_, &outcome_}) {
+  for (const os::Fd* fd : {&output_, &outcome_, &failure_}) {
     if (fd->is_open()) environment_.loop->remove(fd->get());
   }
   child_.signal(SIGKILL);
@@ -238,6 +252,7 @@ Result<std::unique_ptr<UpgradeCheck>> UpgradeCheck::start(const Invocation& invo
   if (!log.is_open()) return fail(os::system_failure(errno, "duplicate the log"));
   os::set_non_blocking(output.read.get());
   os::set_non_blocking(outcome.read.get());
+  os::set_non_blocking(failure.read.get());
   state.check = CheckState{.log = {log.get()}, .outcome = {outcome.write.get()}};
   auto memory = seal(state);
   if (!memory) return fail(memory.error());
@@ -262,19 +277,15 @@ Result<std::unique_ptr<UpgradeCheck>> UpgradeCheck::start(const Invocation& invo
   if (!pid) return fail(pid.error());
   check->child_ = os::Child(*pid);
   failure.write.reset();
-  int error = 0;
-  ssize_t size = -1;
-  // Closed by the exec, at once.
-  do {
-    size = ::read(failure.read.get(), &error, sizeof error);
-  } while (size < 0 && errno == EINTR);
-  if (size > 0) return fail(os::system_failure(error, "run the new program", invocation.program));
   check->output_ = std::move(output.read);
   check->outcome_ = std::move(outcome.read);
+  check->failure_ = std::move(failure.read);
+  check->program_ = invocation.program;
   UpgradeCheck* self = check.get();
   os::EventLoop& loop = *check->environment_.loop;
   loop.add(self->output_.get(), EPOLLIN, [self](std::uint32_t) { self->read_lines(); });
   loop.add(self->outcome_.get(), EPOLLIN, [self](std::uint32_t) { self->read_outcome(); });
+  loop.add(self->failure_.get(), EPOLLIN, [self](std::uint32_t) { self->read_failure(); });
   self->deadline_ = loop.call_at(os::monotonic_now() + limit, [self] {
     self->deadline_ = {};
     self->is_overdue_ = true;
@@ -322,17 +333,31 @@ void UpgradeCheck::read_outcome() {
   }
 }
 
+// What the file lies on may keep an exec waiting: that is nothing to wait for here.
+void UpgradeCheck::read_failure() {
+  int error = 0;
+  const ssize_t size = ::read(failure_.get(), &error, sizeof error);
+  if (size < 0 && (errno == EINTR || errno == EAGAIN)) return;
+  if (size == static_cast<ssize_t>(sizeof error)) exec_error_ = error;
+  environment_.loop->remove(failure_.get());
+  failure_.reset();
+}
+
 bool UpgradeCheck::on_reaped(os::Ended ended) {
   if (ended.pid != child_.pid()) return false;
   child_.mark_reaped();
   environment_.loop->cancel(deadline_);
   if (output_.is_open()) read_lines();
   if (outcome_.is_open()) read_outcome();
+  if (failure_.is_open()) read_failure();
   control::Outcome outcome;
   const auto answer = control::parse_answer(std::string_view(said_).substr(0, said_.find('\n')));
   const auto* said = answer ? std::get_if<control::Outcome>(&*answer) : nullptr;
   if (said != nullptr && (said->exit != 0 || os::is_clean_exit(ended.status))) {
     outcome = *said;
+  } else if (exec_error_ != 0) {
+    outcome.exit = to_int(config::ExitCode::Failure);
+    outcome.error = os::system_failure(exec_error_, "run the new program", program_).message;
   } else if (is_overdue_) {
     outcome.exit = to_int(config::ExitCode::ApplicationNotLoaded);
     outcome.error =

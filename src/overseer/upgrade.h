@@ -17,6 +17,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -39,6 +40,19 @@ struct Invocation {
   std::string program;  // path of the file; empty: it is not known
   std::vector<std::string> arguments;
 };
+
+// Which file `program` means, and in which state it is: two that are equal run the same program. Error: it cannot be said.
+struct ProgramIdentity {
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  std::int64_t size = 0;
+  std::int64_t changed_seconds = 0;
+  std::int64_t changed_nanoseconds = 0;
+
+  bool operator==(const ProgramIdentity&) const = default;
+};
+
+[[nodiscard]] Result<ProgramIdentity> identify(const Invocation& invocation);
 
 // Of main's arguments, before anything changes them. A symbolic link is kept as it is, so that the file that it will mean then is what is run.
 [[nodiscard]] Invocation find_invocation(int argc, const char* const* argv);
@@ -85,12 +99,16 @@ class UpgradeCheck {
 
   void read_lines();
   void read_outcome();
+  void read_failure();
 
   Environment environment_;
+  std::string program_;
   std::chrono::milliseconds limit_;
   os::Child child_;
   os::Fd output_;
   os::Fd outcome_;
+  os::Fd failure_;  // closed by the exec; errno when there is none
+  int exec_error_ = 0;
   os::LineSplitter lines_;
   std::string last_line_;
   std::string said_;

@@ -119,7 +119,7 @@ PERL
 };
 
 subtest 'what is no good' => sub {
-    my $server = start(app => 'sub { [200, [], ["version 1 $$"]] }', options => ['--load-timeout=2s']);
+    my $server = start(app => 'sub { [200, [], ["version 1 $$"]] }', options => [ '--load-timeout=2s', '--start-timeout=1s' ]);
     my @before = ($server->pid_of('zygote'), $server->pid_of('lobby'), $server->worker_pids);
     my $refused = sub {
         my ($name, $exit, $reason) = @_;
@@ -151,6 +151,10 @@ subtest 'what is no good' => sub {
     $refused->('code that does not load', 3, qr/not this one/);
     write_text($app, 'sleep 1 while 1;');
     $refused->('code that hangs', 3, qr/has not loaded within 2\.0 s \(--load-timeout\)/);
+    my $link = "$server->{program_folder}/bladepsgi";
+    write_text($app, qq{unlink '$link'; symlink '/bin/true', '$link' or die \$!; sub { [200, [], ['version 2']] }});
+    $refused->('one that is exchanged meanwhile', 1, qr/'\Q$link\E' has been changed since it was tried; ask again/);
+    turn($server, $BINARY);
     write_text($app, 'sub { [200, [], ["version 2 $$"]] }');
     upgrade($server);
     like $server->get('/')->{body}, qr/version 2/, 'what is good is taken';
