@@ -133,9 +133,11 @@ Result<void> probe(int socket,
   std::vector<std::byte> received;
   for (bool has_ended = false; !has_ended;) {
     if (!os::wait_readable(socket, deadline)) {
-      return fail(Remedy::Refuse, what + "was not answered within " +
-                                      std::to_string(limit.count() / 1000) +
-                                      " s (--probe-timeout)");
+      return fail(Remedy::Refuse,
+                  what + "was not answered within " +
+                      (limit.count() % 1000 == 0 ? std::to_string(limit.count() / 1000) + " s"
+                                                 : std::to_string(limit.count()) + " ms") +
+                      " (--probe-timeout)");
     }
     std::array<std::byte, 65536> bytes{};
     const ssize_t count = ::recv(socket, bytes.data(), bytes.size(), MSG_DONTWAIT);

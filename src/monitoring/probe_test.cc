@@ -96,7 +96,7 @@ TEST(Probe, SaysWhatCameInstead) {
       play("", true, seconds(20)),
       "the probe request '/up' failed: the connection ended before its response was complete");
   EXPECT_EQ(play("", false, milliseconds(20)),
-            "the probe request '/up' was not answered within 0 s (--probe-timeout)");
+            "the probe request '/up' was not answered within 20 ms (--probe-timeout)");
 }
 
 }  // namespace

@@ -77,6 +77,9 @@ class Host {
   // How long that has been so far.
   [[nodiscard]] virtual std::chrono::nanoseconds call_age() const noexcept { return {}; }
 
+  // The response is out, and what follows it (cleanup handlers, hooks) is no part of the request's time.
+  virtual void cleanup_begins() noexcept {}
+
   // While loading: one more auxiliary process of that title; the adapter runs it when App::run_auxiliary is called with
   // the index returned (counting from 0). Error: not while loading, or an unusable name.
   virtual Result<std::uint32_t> request_auxiliary(std::string_view name) noexcept = 0;

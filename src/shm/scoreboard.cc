@@ -337,14 +337,22 @@ void OwnSlot::end_request(os::Monotonic now,
                           std::uint64_t bytes_in,
                           std::uint64_t bytes_out,
                           bool has_failed) {
-  const std::int64_t took = nanoseconds(now) - slot_->request_started.load(kRelaxed);
-  slot_->last_duration.store(took, kRelaxed);
+  if (static_cast<State>(slot_->state.load(kRelaxed)) != State::Cleanup) begin_cleanup(now);
+  const std::int64_t took = slot_->last_duration.load(kRelaxed);
   slot_->took.store(slot_->took.load(kRelaxed) + took, kRelaxed);
   if (has_failed) add(slot_->failures, 1);
   add(slot_->bytes_in, bytes_in);
   add(slot_->bytes_out, bytes_out);
   add(slot_->requests, 1);
+}
+
+void OwnSlot::begin_cleanup(os::Monotonic now) {
+  slot_->last_duration.store(nanoseconds(now) - slot_->request_started.load(kRelaxed), kRelaxed);
   set_state(State::Cleanup);
+}
+
+std::chrono::nanoseconds OwnSlot::last_duration() const {
+  return std::chrono::nanoseconds(slot_->last_duration.load(kRelaxed));
 }
 
 void OwnSlot::set_state(State state) {

@@ -192,6 +192,9 @@ class OwnSlot {
                      std::string_view request_id,
                      os::Monotonic now);
   // The response is out; counts the request. The bytes are those of this request.
+  // The response is out; what the request has taken is known. Without it that is when end_request is called.
+  void begin_cleanup(os::Monotonic now);
+  [[nodiscard]] std::chrono::nanoseconds last_duration() const;
   void end_request(os::Monotonic now,
                    std::uint64_t bytes_in,
                    std::uint64_t bytes_out,

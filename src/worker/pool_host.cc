@@ -54,6 +54,11 @@ std::chrono::nanoseconds PoolHost::call_age() const noexcept {
   return time_limit_ != nullptr ? time_limit_->age() : std::chrono::nanoseconds{};
 }
 
+void PoolHost::cleanup_begins() noexcept {
+  if (own_slot_ != nullptr && role_ == runtime::ChildRole::Worker)
+    own_slot_->begin_cleanup(os::monotonic_now());
+}
+
 void PoolHost::log(Severity severity, std::string_view text) noexcept {
   channel_.text(severity, text);
 }

@@ -79,6 +79,7 @@ class PoolHost final : public runtime::Host {
   void call_resumes() noexcept override;
   void call_ends() noexcept override;
   [[nodiscard]] std::chrono::nanoseconds call_age() const noexcept override;
+  void cleanup_begins() noexcept override;
 
  private:
   Result<runtime::ObjectId> created(shm::Kind kind,

@@ -55,7 +55,8 @@ TimeLimit::TimeLimit(const TimeLimitOptions& options,
                      os::LogChannel channel,
                      std::uint32_t number)
     : options_(options),
-      slack_(std::min(options.limit / kSlackShare + milliseconds(1), kMostSlack)),
+      slack_(std::min({nanoseconds(options.limit / kSlackShare + milliseconds(1)),
+                       nanoseconds(options.grace) / 2, nanoseconds(kMostSlack)})),
       app_(app),
       slot_(slot),
       channel_(channel),
@@ -105,16 +106,19 @@ nanoseconds TimeLimit::age() const noexcept {
 void TimeLimit::count_from(os::Monotonic start) noexcept {
   paused_ = {};
   start_.store(count(start), kRelaxed);
-  slot_.set_call_deadline(start + options_.limit + options_.grace + kOverseerPatience);
+  const os::Monotonic end = start + options_.limit + options_.grace;
+  slot_.set_call_deadline(end + kOverseerPatience);
   os::Monotonic due = start + options_.limit;
-  if (was_interrupted_.load(kRelaxed)) due = std::max(due, os::monotonic_now() + kAgain);
+  os::Monotonic latest = due + slack_;
+  if (was_interrupted_.load(kRelaxed))
+    latest = due = std::min(std::max(due, as_time(next_interrupt_.load(kRelaxed))), end);
   const std::int64_t armed = armed_.load(kRelaxed);
-  if (armed < count(due) || armed > count(due + slack_)) arm(due + slack_);
+  if (armed < count(due) || armed > count(latest)) arm(latest);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   counts_.store(true, kRelaxed);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   // It has fired just now, with nobody there.
-  if (armed_.load(kRelaxed) == 0) arm(due + slack_);
+  if (armed_.load(kRelaxed) == 0) arm(latest);
 }
 
 void TimeLimit::arm(os::Monotonic when) noexcept {
@@ -146,6 +150,7 @@ void TimeLimit::on_time() noexcept {
   if (now >= end) end_process(age);
   app_.interrupt();
   const bool is_first = !was_interrupted_.exchange(true, kRelaxed);
+  next_interrupt_.store(count(now + kAgain), kRelaxed);
   arm(std::min(now + kAgain, end));
   if (is_first) say(false, false, age);
 }

@@ -6,7 +6,7 @@
 // let a signal handler run is killed by the overseer, which reads the deadline in this worker's slot.
 //
 // What it costs: the timer is set a little later than the limit, so that it serves all requests that begin within that little, and is
-// set anew only then. It never fires within a request that is in time, whose system calls it would interrupt.
+// set anew only then; the little is at most half of the grace. It never fires within a request that is in time, whose system calls it would interrupt.
 //
 // The signal has no SA_RESTART: a read that is started again never sees the exception. The object that handles it is a true global.
 #pragma once
@@ -78,6 +78,7 @@ class TimeLimit {
   std::atomic<std::int64_t> start_ = 0;  // of the call, moved by its pauses
   std::atomic<std::int64_t> armed_ = 0;  // when the timer fires; 0: it does not
   std::atomic<bool> was_interrupted_ = false;
+  std::atomic<std::int64_t> next_interrupt_ = 0;  // once it was; reading and writing meanwhile does not put it off
   os::Monotonic paused_{};
 };
 

@@ -166,7 +166,7 @@ class Worker {
     slot_.become_idle();
     if (inheritance_.probation >= 0) {
       channel_.ready(::getpid());
-      prove();
+      if (!prove()) return 1;
     }
     open_doors();
     // With probation once more: now it serves everybody.
@@ -254,7 +254,7 @@ class Worker {
     open_doors();
   }
 
-  // What was written into it is said elsewhere, too.
+  // What was written into it is said elsewhere, too, and there first: who looks there after this misses nothing.
   void drain_wake_pipe() const {
     std::array<char, 64> bytes;
     while (::read(inheritance_.wake_read, bytes.data(), bytes.size()) > 0) {
@@ -262,7 +262,8 @@ class Worker {
   }
 
   // Serves who comes over the probation socket, and nobody else; and nobody else serves them.
-  void prove() {
+  // False: it could not be asked.
+  bool prove() {
     is_on_probation_ = true;
     while (!is_leaving()) {
       handoff::Incoming incoming = handoff::receive(inheritance_.probation, handoff_buffer_);
@@ -272,13 +273,19 @@ class Worker {
         if (exchange_->is_attached()) exchange_->close();
         continue;
       }
-      if (incoming.outcome != handoff::ReceiveOutcome::Empty) break;
+      if (incoming.outcome == handoff::ReceiveOutcome::Closed) break;
+      if (incoming.outcome != handoff::ReceiveOutcome::Empty) {
+        channel_.text(Severity::Error, "cannot take the connection of the probe request");
+        return false;
+      }
       std::array<pollfd, 2> watched{
           {{.fd = inheritance_.probation, .events = POLLIN, .revents = 0},
            {.fd = inheritance_.wake_read, .events = POLLIN, .revents = 0}}};
       ::poll(watched.data(), watched.size(), -1);
+      drain_wake_pipe();
     }
     is_on_probation_ = false;
+    return true;
   }
 
   // Looks now and then.
@@ -634,7 +641,8 @@ class Worker {
     }
     if (has_slow_permit_) give_slow_permit_back();
     if (log != nullptr && has_request && exchange_->status() != 0) {
-      const auto took = os::monotonic_now() - started;
+      const std::chrono::nanoseconds took =
+          progress == Progress::Ready ? slot_.last_duration() : os::monotonic_now() - started;
       channel_.access(
           log->finish({.status = exchange_->status(),
                        .bytes = exchange_->body_sent(),
@@ -895,6 +903,7 @@ class Worker {
       const auto left = std::chrono::ceil<milliseconds>(pause_end_ - os::monotonic_now());
       ::poll(ready.data(), ready.size(),
              static_cast<int>(std::max<milliseconds::rep>(left.count(), 0)));
+      drain_wake_pipe();
       return;
     }
     if (kept >= 0) {
@@ -931,6 +940,7 @@ class Worker {
     note_wish(recycling_.time_passed(last_look_));
     for (int i = 0; i < count; ++i) {
       const int ready = events[static_cast<std::size_t>(i)].data.fd;
+      if (ready == inheritance_.wake_read) drain_wake_pipe();
       if (ready == inheritance_.ready) is_ready_signalled_ = true;
       for (std::size_t index = 0; index < inheritance_.listeners.size(); ++index) {
         if (inheritance_.listeners[index].fd != ready || is_listener_ready_) continue;

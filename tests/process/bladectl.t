@@ -142,6 +142,21 @@ subtest 'workers' => sub {
     ok $row->{bytes_in} > 0 && $row->{bytes_out} > 0 && defined $row->{last_duration}, 'with what it has served';
 };
 
+subtest 'a worker that cleans up' => sub {
+    my $server = BladePSGI::Test->start(control => 1, workers => 1, app => BladePSGI::Test->gate_code . <<'PERL');
+sub { my ($env) = @_; push @{ $env->{'psgix.cleanup.handlers'} }, sub { gate('cleaned') } if $env->{PATH_INFO} eq '/x'; [200, [], ['done']] }
+PERL
+    $server->get('/');
+    is $server->get('/x')->{body}, 'done', 'the client has its answer';
+    my $row;
+    ok wait_for { ($row) = @{ $server->bladectl_result('workers') }; $row->{state} eq 'cleanup' }, 'the worker is shown to clean up';
+    my $duration = $row->{last_duration};
+    $server->open_gate('cleaned');
+    ok wait_for { ($row) = @{ $server->bladectl_result('workers') }; $row->{state} eq 'idle' }, 'then idle';
+    is $row->{last_duration}, $duration, 'which is no part of how long the request took';
+    is $server->stop, 'exit 0', 'stops';
+};
+
 subtest 'stop waits for the end' => sub {
     my $server = BladePSGI::Test->start(control => 1, app => $app);
     my $c = occupy($server, '/busy');

@@ -44,10 +44,12 @@ subtest 'database handles' => sub {
     my @found = warnings_of(<<'PERL');
 use DBI;
 our $dbh = DBI->connect('dbi:ExampleP:', '', '', { RaiseError => 1 });
+our $other = DBI->connect('dbi:ExampleP:dbname=shop;password=verysecret;host=db', '', '', { RaiseError => 1 });
 our $done = DBI->connect('dbi:Sponge:', '', ''); $done->disconnect;
 sub { [200, [], []] }
 PERL
-    is scalar(@found), 1, 'those that are connected';
+    is scalar(@found), 2, 'those that are connected';
+    is scalar(grep { /dbi:ExampleP:dbname=shop;password=\(not shown\);host=db/ } @found), 1, 'without what is nobody\'s business';
     like $found[0], qr/\ADBI handle dbi:ExampleP:.*; .*on_worker_start/, 'with driver and source, and what to do';
 };
 

@@ -89,6 +89,30 @@ subtest 'more kept connections than workers' => sub {
     unlike $server->log, qr/ (?:WARNING|ERROR|PANIC): (?!.*running as root)/, 'nothing went wrong';
 };
 
+subtest 'nobody waits for a busy worker while another one is free' => sub {
+    my $server = BladePSGI::Test->start(workers => 2, app => $app);
+    my $busy = $server->connect(timeout => 60);
+    $busy->send(request_bytes(uri => '/hold/busy'));
+    ok has_begun($server, 'busy'), 'one of two is busy';
+    my %answered;
+    for my $round (1 .. 5) {
+        my @fresh = map { my $c = $server->connect; $c->send(request_bytes(uri => '/', keep => 1)); $c } 1 .. 20;
+        for my $c (@fresh) {
+            my $body = eval { $c->read_response(1)->{body} } // 'none';
+            $answered{ (split / /, $body)[0] }++;
+        }
+        for my $c (@fresh) {
+            $c->send(request_bytes(uri => '/'));
+            my $body = eval { $c->read_response->{body} } // 'none';
+            $answered{ (split / /, $body)[0] }++;
+        }
+    }
+    is join(' ', values %answered), 200, 'the other one answers everybody';
+    open_gate($server, 'busy');
+    ok !$answered{ (split / /, $busy->read_response->{body})[0] }, 'it is another one';
+    is $server->stop, 'exit 0', 'stops';
+};
+
 subtest 'a worker that leaves loses no connection' => sub {
     my $server = server(workers => 1);
     my %ways = ways($server);

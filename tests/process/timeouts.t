@@ -60,6 +60,8 @@ my %do = (
     begun_stubborn => sub { sub { my $writer = $_[0]->([200, ['Content-Type' => 'text/plain']]); $writer->write("begun\n"); mark('begun'); while (1) { eval { sleep 60 } } } },
     streaming => sub { sub { my $writer = $_[0]->([200, ['Content-Type' => 'text/plain']]); my $end = Time::HiRes::time() + 60;
         eval { while (Time::HiRes::time() < $end) { $writer->write('x' x 100); select undef, undef, undef, 0.01 } }; $writer->write("\n" . ref $@); $writer->close } },
+    writes => sub { sub { my $writer = $_[0]->([200, ['Content-Type' => 'text/plain']]);
+        while (1) { eval { $writer->write('x'); select undef, undef, undef, 0.02; 1 } or do { open my $f, '>>', 'interrupted'; print $f "again\n" } } } },
     upload => sub { my $in = $_[0]{'psgi.input'}; my $n = 0; while (my $got = read $in, my $piece, 65536) { $n += $got; mark('reading') } text($n) },
     cleanup => sub { push @{ $_[0]{'psgix.cleanup.handlers'} }, sub { select undef, undef, undef, 0.02 for 1 .. 75; note('cleaned up') }; text('fine') },
     kid => sub { my $pid = fork; if (!$pid) { eval { select undef, undef, undef, 0.02 for 1 .. 75; 1 } ? POSIX::_exit(7) : POSIX::_exit(8) }
@@ -131,6 +133,31 @@ subtest 'what it swallows comes again' => sub {
     is $said[-1], 'BPSGI::Timeout', 'in a destructor';
     is $server->get('/pid')->{status}, 200, 'and not in the next request';
     is $server->stop, 'exit 0', 'stops';
+};
+
+subtest 'however much it writes meanwhile' => sub {
+    my $server = server(limit => '300ms', grace => '3s');
+    my ($worker) = $server->worker_pids;
+    my $c = $server->connect(timeout => 60);
+    $c->send(request_bytes(uri => '/writes'));
+    eval { $c->read_response };
+    log_like $server, qr/ERROR: .*GET \/writes \[[^]]+\]: still runs after .*, and worker 0 ends/, 'its time is over in the end';
+    cmp_ok scalar(() = read_text($server->folder . '/interrupted') =~ /again/g), '>=', 2, 'and it was interrupted again before that';
+    isnt $server->pid_of('worker 0', $worker), $worker, 'there is another worker';
+    unlike $server->log, qr/had to be killed/, 'which was nothing for the overseer';
+    is $server->stop, 'exit 0', 'stops';
+};
+
+subtest 'a grace that is short, or none' => sub {
+    for my $grace (0, 100) {
+        my $server = server(limit => '1s', grace => "${grace}ms");
+        is $server->get('/pid')->{status}, 200, "$grace ms: who is in time";
+        is $server->get('/stubborn')->{status}, 504, 'who is not';
+        is $server->get('/uncaught')->{status}, 504, 'nor who would stop';
+        like $server->log, qr{GET /uncaught .*the application died: the request has run for}, 'which there is time for' if $grace;
+        unlike $server->log, qr/had to be killed/, 'the worker ends itself';
+        is $server->stop, 'exit 0', 'stops';
+    }
 };
 
 subtest 'the next request is left alone' => sub {

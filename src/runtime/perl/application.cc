@@ -459,6 +459,7 @@ runtime::Served Application::serve(runtime::Exchange& exchange) noexcept {
       (!shared_.hooks_of(Shared::Hook::RequestEnd).empty() ||
        !env_.asks_for_nothing(aTHX_ request))) {
     bool cleaned = false;
+    shared_.host->cleanup_begins();
     guarded = run_guarded(aTHX_[&] {
       cleaned = call_protected(aTHX_[&] { clean_up(request); });
       if (!cleaned) {

@@ -144,6 +144,8 @@ sub database_handles {
         for my $handle (grep { defined } @{ $drivers{$name}{ChildHandles} || [] }) {
             next unless $handle->{Active};
             my ($source, $user) = @{$handle}{qw(Name Username)};
+            # For some drivers that is all that was given to connect.
+            $source =~ s/(\w*(?:pass|pwd|secret|token|key|credential)\w*)\s*=[^;]*/$1=(not shown)/gi if defined $source;
             push @found, sprintf 'DBI handle dbi:%s:%s (%s)', $name, defined $source ? $source : '',
                 defined $user && length $user ? "user $user" : 'no user';
         }

@@ -7,6 +7,7 @@
 #include "runtime/perl/embedded.h"
 #include "runtime/perl/magic.h"
 #include "runtime/perl/request.h"
+#include "runtime/perl/timeout.h"
 
 namespace bladepsgi::perl {
 
@@ -102,6 +103,7 @@ void xs_descriptor(pTHX_ CV* cv) {
     return;
   }
   link->request->has_raw_connection = true;
+  end_call(link->request->shared);  // from now on it may take as long as the two of them like
   int domain = AF_UNIX;
   socklen_t size = sizeof domain;
   ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size);
