@@ -186,15 +186,19 @@ void Overseer::on_stop_command(const json::Object& arguments, const Session& ses
 
 void Overseer::on_reload_command(const Session& session) {
   if (pools_.empty()) return session.fail(config::ExitCode::Failure, "the server has not started");
+  if (stop_.was_asked()) return session.fail(config::ExitCode::Failure, "the server stops");
   session.progress("the application is loaded anew beside the running one");
   reload(fmt::format("through the control socket by user {} (pid {})", session.peer().user,
                      session.peer().pid),
          {.on_outcome =
-              [session](const Pool::Outcome& outcome) {
+              [this, session](const Pool::Outcome& outcome) {
                 if (outcome.is_done) {
                   session.succeed(json::Object().add("outcome", outcome.text));
                 } else {
-                  session.fail(config::ExitCode::ApplicationNotLoaded, outcome.text);
+                  // Of code that was not tried to the end nothing is known.
+                  session.fail(stop_.was_asked() ? config::ExitCode::Failure
+                                                 : config::ExitCode::ApplicationNotLoaded,
+                               outcome.text);
                 }
               },
           .on_progress =
@@ -413,13 +417,9 @@ void Overseer::on_signals() {
         reap();
         break;
       case SIGTERM:
-        request_stop(supervise::StopRequest::Smart);
-        break;
       case SIGINT:
-        request_stop(supervise::StopRequest::Fast);
-        break;
       case SIGQUIT:
-        stop_immediately();
+        on_stop_signal(*caught);
         break;
       case SIGHUP:
         if (!pools_.empty()) reload(fmt::format("on SIGHUP of pid {}", caught->sender));
@@ -446,6 +446,16 @@ void Overseer::on_signals() {
         break;
     }
   }
+}
+
+void Overseer::on_stop_signal(const os::SignalFd::Caught& caught) {
+  // From a terminal it is the kernel that sends it.
+  log_.log(Severity::Log,
+           fmt::format("asked to stop by {}{}", os::signal_name(caught.number),
+                       caught.sender != 0 ? fmt::format(" of pid {}", caught.sender) : ""));
+  if (caught.number == SIGQUIT) return stop_immediately();
+  request_stop(caught.number == SIGTERM ? supervise::StopRequest::Smart
+                                        : supervise::StopRequest::Fast);
 }
 
 void Overseer::reap() {

@@ -65,6 +65,7 @@ class Overseer {
   void end_upgrade(config::ExitCode exit, std::string_view text);
   void renew_beside(const std::string& done);
   void on_signals();
+  void on_stop_signal(const os::SignalFd::Caught& caught);
   void reap();
   void request_stop(supervise::StopRequest request);
   void follow_stop(const supervise::StopActions& actions, bool was_stopping);

@@ -291,6 +291,7 @@ class Pool {
   void recycle();
   void note_end_of_recycled(const Process& process, const std::string& reason);
   void end_recycling(const std::string& reason);
+  [[nodiscard]] std::string describe_missing_zygote() const;
   void request_missing_workers();
   void open_positions();
   void want(std::uint32_t number);
@@ -385,6 +386,7 @@ class Pool {
   os::Monotonic rollback_end_{};  // of the time that those who still have a request get
   os::EventLoop::TimerId rollback_look_;
   std::optional<ReloadView::Last> last_reload_;
+  std::string zygote_failure_;  // the zygote has died, and why there is no other one yet
   bool reloads_when_ready_ = false;
   bool is_rehearsal_ = false;
   std::function<void(const Outcome&)> rehearsal_;  // until its outcome is known

@@ -58,6 +58,7 @@ std::string_view Pool::phase_name() const {
     case Phase::ChangingOver:
       return "changing over";
   }
+  if (!zygote_failure_.empty()) return "without a zygote, waiting to load again";
   return changes_over_ ? "changing over" : "idle";
 }
 

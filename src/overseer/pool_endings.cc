@@ -400,6 +400,10 @@ void Pool::recycle_workers(std::string_view why,
     asked.waiter.on_outcome({.text = "the server stops"});
     return;
   }
+  if (!zygote_failure_.empty()) {
+    asked.waiter.on_outcome({.text = describe_missing_zygote()});
+    return;
+  }
   if (asked.left.empty()) {
     asked.waiter.on_outcome({.text = number
                                          ? fmt::format("there is no worker {} that serves", *number)
@@ -414,6 +418,11 @@ void Pool::recycle_workers(std::string_view why,
                   candidate_ || changes_over_ ? ": that follows what is under way" : ""));
   recyclings_.push_back(std::move(asked));
   recycle();
+}
+
+std::string Pool::describe_missing_zygote() const {
+  return fmt::format("there is no zygote that could make a worker, and it is tried again: {}",
+                     zygote_failure_);
 }
 
 // `reason`: why it has ended, if it was a replacement that could not start.

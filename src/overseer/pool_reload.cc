@@ -33,6 +33,8 @@ std::string first_line(std::string_view text) {
 
 void Pool::reload(std::string_view why, Waiter waiter) {
   if (is_stopping_) {
+    environment_.log->log(Severity::Log,
+                          fmt::format("reload asked for {}: refused, the server stops", why));
     if (waiter.on_outcome) waiter.on_outcome({.text = "the server stops"});
     return;
   }
@@ -114,6 +116,7 @@ void Pool::report_failed_reload(std::string_view reason) {
                           "serving, a new zygote is started in {}",
                           text, zygote_.generation, seconds_text(delay)));
   }
+  if (!zygote_.control.is_open()) zygote_failure_ = reason;
   report_reload(false, std::string(reason));
 }
 
@@ -263,6 +266,7 @@ void Pool::accept_candidate() {
   environment_.loop->cancel(zygote_position_.restart);
   forget(zygote_);  // which is what a zygote ends for
   zygote_ = std::move(*candidate_);
+  zygote_failure_.clear();
   candidate_.reset();
   probation_.reset();  // which is what its first worker waits for
   zygote_position_.policy.served();

@@ -240,11 +240,15 @@ Result<void> Pool::scale_to(std::uint64_t workers,
   announce_changeover();
   scale();
   announce_scaled();
+  if (scaling_to_ && !zygote_failure_.empty()) report_scaled(false, describe_missing_zygote(), 0);
   return {};
 }
 
 void Pool::scale_by(int difference, std::string_view why) {
-  if (is_stopping_) return;
+  if (is_stopping_) {
+    environment_.log->log(Severity::Log, fmt::format("{} changes nothing: the server stops", why));
+    return;
+  }
   const std::uint32_t before = scaling_.options().most;
   const std::int64_t wanted = std::int64_t{before} + difference;
   if (auto scaled =
@@ -282,7 +286,8 @@ void Pool::announce_scaled() {
     return;
   }
   std::string text = is_dynamic()
-                         ? fmt::format("there are at most {} now", plural(*scaling_to_, "worker"))
+                         ? fmt::format("there {} at most {} now", *scaling_to_ == 1 ? "is" : "are",
+                                       plural(*scaling_to_, "worker"))
                      : *scaling_to_ == 1 ? std::string("there is 1 worker now")
                                          : fmt::format("there are {} workers now", *scaling_to_);
   if (finishing > 0) {

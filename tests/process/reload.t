@@ -182,7 +182,7 @@ subtest 'bladectl reload' => sub {
     if (!$pid) {
         my $end = $server->bladectl('reload');
         require POSIX;
-        POSIX::_exit($end->{exit} eq 'exit 3' && $end->{err} =~ /the server stops/ ? 0 : 1);
+        POSIX::_exit($end->{exit} eq 'exit 1' && $end->{err} =~ /the server stops/ ? 0 : 1);
     }
     ok wait_for { -e $server->folder . '/loading' }, 'one is under way';
     is $server->stop, 'exit 0', 'stops';
@@ -233,13 +233,20 @@ PERL
 
 # What lies on the disk when a zygote has to be made anew may be a release that was refused.
 subtest 'a zygote that dies while a bad release lies there' => sub {
-    my $server = start(options => ['--probe=/']);
+    my $server = start(control => 1, options => [ '--probe=/', '--max-workers=5' ]);
     my @before = sort { $a <=> $b } $server->worker_pids;
     write_text($server->folder . '/app.psgi', q{sub { [500, [], ['version 2']] }});
     my $from = $server->log_size;
     kill KILL => $server->pid_of('zygote');
     ok $server->wait_log(qr/ERROR: .*the application could not be loaded again: .*status 500; generation 1 goes on serving, a new zygote is started in/, 20, $from), 'it is refused';
     like $server->get('/')->{body}, qr/version 1/, 'nobody sees it' for 1 .. 5;
+    for my $command ([ 'recycle', ], [ 'scale', 5 ]) {
+        my $run = $server->bladectl(@$command);
+        is $run->{exit}, 'exit 1', "bladectl @$command does not wait for one that is good";
+        like $run->{err}, qr/there is no zygote that could make a worker, and it is tried again: .*status 500/, 'and says why';
+    }
+    like $server->bladectl('status')->{out}, qr/without a zygote, waiting to load again/, 'so does status';
+    is $server->bladectl('scale', 3)->{exit}, 'exit 0', 'no more than there are';
     is join(' ', sort { $a <=> $b } $server->worker_pids), "@before", 'the workers are the same';
     change($server, 3);
     ok $server->wait_log(qr/all 3 workers have changed over/, 30, $from), 'one that is good is taken';

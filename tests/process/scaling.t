@@ -240,6 +240,7 @@ subtest 'workers that die' => sub {
     ok +(wait_for { marks($server, 'three') == 3 }), 'three are there';
     $server->open_gate('three');
     $_->read_response for @connections;
+    ok +(wait_for { 3 == grep { $_->{state} eq 'idle' && $_->{requests} } @{ $server->bladectl_result('workers') } }), 'they have served';
     my $victim = $server->pid_of('worker 2');
     kill KILL => $victim;
     log_like $server, qr/ERROR: .*worker 2 \(pid $victim\) died unexpectedly: .*; a new one is started when it is needed$/m, 'one above the least is not replaced';
