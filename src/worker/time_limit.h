@@ -78,7 +78,8 @@ class TimeLimit {
   std::atomic<std::int64_t> start_ = 0;  // of the call, moved by its pauses
   std::atomic<std::int64_t> armed_ = 0;  // when the timer fires; 0: it does not
   std::atomic<bool> was_interrupted_ = false;
-  std::atomic<std::int64_t> next_interrupt_ = 0;  // once it was; reading and writing meanwhile does not put it off
+  std::atomic<std::int64_t> next_interrupt_ =
+      0;  // once it was; reading and writing meanwhile does not put it off
   os::Monotonic paused_{};
 };
 

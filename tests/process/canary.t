@@ -368,7 +368,7 @@ subtest 'the whole server stops meanwhile' => sub {
         ok wait_trial($server), 'one is judged';
         is $server->stop($signal), 'exit 0', "stops on SIG$signal";
         my $run = $asked->outcome;
-        is $run->{exit}, 'exit 3', 'whoever waits is told';
+        is $run->{exit}, 'exit 1', 'whoever waits is told';
         like $run->{err}, qr/the server stops/, 'why';
         is_deeply [ $server->survivors ], [], 'nothing is left';
     }
