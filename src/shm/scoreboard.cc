@@ -163,6 +163,16 @@ std::optional<SlotSnapshot> Scoreboard::snapshot(SlotIndex slot) const {
   return read(slot);
 }
 
+namespace {
+
+// Whatever an application may have written there: a time that can be added up.
+std::chrono::nanoseconds duration(std::uint64_t count) {
+  constexpr std::uint64_t kLongest = std::uint64_t{1} << 56;  // two years
+  return std::chrono::nanoseconds(count <= kLongest ? static_cast<std::int64_t>(count) : 0);
+}
+
+}  // namespace
+
 SlotSnapshot Scoreboard::read(SlotIndex index) const {
   Slot& slot = slot_at(index);
   SlotSnapshot snapshot;
@@ -188,10 +198,10 @@ SlotSnapshot Scoreboard::read(SlotIndex index) const {
   snapshot.bytes_in = slot.bytes_in.load(kRelaxed) - slot.bytes_in_before.load(kRelaxed);
   snapshot.bytes_out = slot.bytes_out.load(kRelaxed) - slot.bytes_out_before.load(kRelaxed);
   snapshot.failures = slot.failures.load(kRelaxed) - slot.failures_before.load(kRelaxed);
-  snapshot.took =
-      std::chrono::nanoseconds(slot.took.load(kRelaxed) - slot.took_before.load(kRelaxed));
+  snapshot.took = duration(static_cast<std::uint64_t>(slot.took.load(kRelaxed)) -
+                           static_cast<std::uint64_t>(slot.took_before.load(kRelaxed)));
   snapshot.request_started = monotonic(slot.request_started.load(kRelaxed));
-  snapshot.last_duration = std::chrono::nanoseconds(slot.last_duration.load(kRelaxed));
+  snapshot.last_duration = duration(static_cast<std::uint64_t>(slot.last_duration.load(kRelaxed)));
   for (int attempt = 0; attempt < kReadAttempts && !snapshot.request_known; ++attempt)
     snapshot.request_known = try_read_request(slot, snapshot);
   if (!snapshot.request_known) {
