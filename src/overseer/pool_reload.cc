@@ -239,6 +239,12 @@ Result<void> Pool::start_probe() {
 void Pool::on_probe_ended(bool is_good, std::string reason) {
   if (!candidate_) return;
   if (!is_good) {
+    // What the worker has said it said before its answer. It is rejected, so nothing else of it matters any more.
+    for (const Process& process : processes_) {
+      if (process.kind != Kind::Worker || process.generation != candidate_->generation) continue;
+      if (const std::string error = environment_.log->finish(process.source); !error.empty())
+        reason += "; the last error was: " + error;
+    }
     on_candidate_failed(std::move(reason));
     return;
   }

@@ -291,7 +291,7 @@ PERL
         };
         for my $case (
             [ 'a status of 500' => q{return [500, [], ['no']];} => qr{the probe request '/up\?deep=1' was answered with status 500} ],
-            [ 'an exception'    => q{die "not up\n";} => qr{was answered with status 500} ],
+            [ 'an exception'    => q{die "not up\n";} => qr{was answered with status 500; the last error was: .*not up} ],
             [ 'a crash'         => q{kill SEGV => $$; sleep 10;} => qr{SIGSEGV|the connection ended} ],
             [ 'no answer'       => q{sleep 1 while 1;} => qr{was not answered within 2 s \(--probe-timeout\)} ],
         ) {
