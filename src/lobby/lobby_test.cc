@@ -414,6 +414,14 @@ os::Fd leave_rest(int parking, handoff::Message message, std::string_view bytes,
   return os::Fd(fds[1]);
 }
 
+os::Fd leave_response(int parking, std::string_view rest) {
+  return leave_rest(parking,
+                    {.protocol = Protocol::Http,
+                     .kind = Kind::UnsentResponse,
+                     .unsent_bytes = static_cast<std::uint32_t>(rest.size())},
+                    rest);
+}
+
 std::string read_bytes(const os::Fd& peer, std::size_t size) {
   std::string all;
   std::string piece(100'000, '\0');
@@ -616,11 +624,7 @@ TEST_F(LobbyTest, PassesOnAsManyBytesAsItMayHave) {
   start();
   const std::array<os::Fd, 3> peers{park(head), park(head), park(head)};
   const std::string rest(options_.most_bytes, 'r');
-  const os::Fd slow = leave_rest(parking_.get(),
-                                 {.protocol = Protocol::Http,
-                                  .kind = Kind::UnsentResponse,
-                                  .unsent_bytes = static_cast<std::uint32_t>(rest.size())},
-                                 rest);
+  const os::Fd slow = leave_response(parking_.get(), rest);
   ASSERT_TRUE(holds(Holding::Sending, 1));
   EXPECT_EQ(replace(), 0);
   ASSERT_TRUE(holds(Holding::Head, 3));
@@ -680,11 +684,7 @@ TEST_F(LobbyTest, WhileItPassesOnNothingIsSettled) {
   start();
   const os::Fd half = park(kRequest.substr(0, 10));
   const std::string rest(3'000'000, 'r');
-  const os::Fd slow = leave_rest(parking_.get(),
-                                 {.protocol = Protocol::Http,
-                                  .kind = Kind::UnsentResponse,
-                                  .unsent_bytes = static_cast<std::uint32_t>(rest.size())},
-                                 rest);
+  const os::Fd slow = leave_response(parking_.get(), rest);
   ASSERT_TRUE(holds(Holding::Sending, 1));
   ::kill(process_, SIGSTOP);
   const pid_t old = start_another();
@@ -710,11 +710,7 @@ TEST_F(LobbyTest, WhileItPassesOnNothingIsSettled) {
 TEST_F(LobbyTest, AtTheEndTheNewOneWaitsForTheOldOne) {
   start();
   const std::string rest(3'000'000, 'r');
-  const os::Fd slow = leave_rest(parking_.get(),
-                                 {.protocol = Protocol::Http,
-                                  .kind = Kind::UnsentResponse,
-                                  .unsent_bytes = static_cast<std::uint32_t>(rest.size())},
-                                 rest);
+  const os::Fd slow = leave_response(parking_.get(), rest);
   ASSERT_TRUE(holds(Holding::Sending, 1));
   ::kill(process_, SIGSTOP);
   const pid_t old = start_another();
